@@ -1,0 +1,1 @@
+"""From tagged pictures to the best textual-inversion embedding: a declarative Dagster project."""

@@ -1,0 +1,56 @@
+"""Atomic files: everything the product writes is written aside and renamed, so a killed process leaves nothing half-done.
+
+Only local paths belong here; tables on remote stores go through `io_managers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["fingerprint", "sha256_of", "write_atomically", "write_json"]
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it there on success, remove it on any failure.
+
+    The temporary name keeps the suffix (libraries choose formats by it) and starts with a dot, so that folder
+    listings of finished files never see it. Parent folders are made.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{uuid.uuid4().hex[:12]}-partial{target.suffix}")
+    try:
+        yield aside
+        os.replace(aside, target)  # noqa: PTH105 - os.replace is the atomic rename on every platform
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as UTF-8 JSON, sorted and indented (so that it diffs), atomically."""
+    with write_atomically(path) as aside:
+        aside.write_text(
+            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def sha256_of(path: Path | str) -> str:
+    """Return the hex sha256 of a file, read in 1 MiB blocks."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Return the hex sha256 of a JSON-able value in canonical form: the identity of settings and inputs."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,525 @@
+"""Table contracts: one typed schema per table, used for writing, for checks, for the UI and for the docs.
+
+Here: column names, Arrow types, meanings, bounds. Not here: how a table is computed, or where it is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pandera.pandas as pandera
+    import pyarrow as pa
+
+__all__ = ["TABLES", "Column", "Table", "TableError"]
+
+
+class TableError(ValueError):
+    """A table does not meet its contract; the message names the table, the column and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `kind` is an Arrow type by name (`int64`, `string`, `float64`, `bool`, `timestamp`, `strings`)."""
+
+    name: str
+    kind: str
+    meaning: str
+    nullable: bool = False
+    low: float | None = None
+    high: float | None = None
+    among: tuple[str, ...] | None = None
+
+    def arrow_type(self) -> pa.DataType:
+        """Return the Arrow type; `strings` is a list of strings, `timestamp` has microseconds in UTC."""
+        import pyarrow as pa
+
+        special = {
+            "strings": pa.list_(pa.string()),
+            "timestamp": pa.timestamp("us", tz="UTC"),
+            "bool": pa.bool_(),
+        }
+        return special.get(self.kind) or getattr(pa, self.kind)()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named contract: ordered columns and the columns that together identify a row."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+
+    def arrow_schema(self) -> pa.Schema:
+        """Return the Arrow schema, meanings in each field's metadata."""
+        import pyarrow as pa
+
+        return pa.schema(
+            [pa.field(c.name, c.arrow_type(), c.nullable, {"description": c.meaning}) for c in self.columns],
+            metadata={"table": self.name, "description": self.meaning},
+        )
+
+    def empty(self) -> pd.DataFrame:
+        """Return a frame without rows that meets the contract."""
+        return from_arrow(self.arrow_schema().empty_table())
+
+    def to_arrow(self, frame: pd.DataFrame) -> pa.Table:
+        """Convert a frame to Arrow under this contract; nothing is added, dropped or coerced with loss.
+
+        Raises `TableError` for a missing or unknown column, or a value that its column cannot hold.
+        """
+        import pyarrow as pa
+
+        names = [c.name for c in self.columns]
+        found = [str(name) for name in frame]
+        missing, unknown = sorted(set(names) - set(found)), sorted(set(found) - set(names))
+        if missing or unknown:
+            raise TableError(f"table {self.name}: missing columns {missing}, unknown columns {unknown}")
+        arrays = []
+        for column in self.columns:
+            try:
+                array = pa.Array.from_pandas(frame[column.name], type=column.arrow_type())
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+                raise TableError(f"table {self.name}, column {column.name}: {error}") from error
+            if array.null_count and not column.nullable:
+                raise TableError(
+                    f"table {self.name}, column {column.name}: {array.null_count} missing values"
+                )
+            arrays.append(array)
+        return pa.Table.from_arrays(arrays, schema=self.arrow_schema())
+
+    def pandera_schema(self) -> pandera.DataFrameSchema:
+        """Return the pandera schema of bounds, allowed values, missing values and key (types are Arrow's job)."""
+        import pandera.pandas as pandera
+
+        def checks(column: Column) -> list[Any]:
+            found = []
+            if column.low is not None:
+                found.append(pandera.Check.ge(column.low))
+            if column.high is not None:
+                found.append(pandera.Check.le(column.high))
+            if column.among is not None:
+                found.append(pandera.Check.isin(column.among))
+            return found
+
+        columns = {
+            c.name: pandera.Column(checks=checks(c), nullable=c.nullable, description=c.meaning)
+            for c in self.columns
+        }
+        return pandera.DataFrameSchema(
+            columns, strict=True, ordered=True, unique=list(self.key) or None, name=self.name
+        )
+
+    def problems(self, frame: pd.DataFrame) -> list[str]:
+        """Return each way in which `frame` breaks the contract, in words; empty when it is met."""
+        from pandera.errors import SchemaErrors
+
+        try:
+            self.to_arrow(frame)
+            self.pandera_schema().validate(frame, lazy=True)
+        except TableError as error:
+            return [str(error)]
+        except SchemaErrors as errors:
+            cases = errors.failure_cases
+            return [
+                f"table {self.name}, column {column}: {check} fails for {len(rows)} rows, e.g. {rows.iloc[0]!r}"
+                for (column, check), rows in cases.groupby(["column", "check"], dropna=False)["failure_case"]
+            ]
+        return []
+
+
+def from_arrow(table: pa.Table) -> pd.DataFrame:
+    """Return a frame in which missing integers and booleans stay integers and booleans, and lists are lists."""
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = table.to_pandas()
+    for arrow in table.schema:
+        if arrow.type in nullable and arrow.nullable:
+            frame[arrow.name] = table.column(arrow.name).to_pandas(types_mapper=nullable.get)
+        elif pa.types.is_list(arrow.type):
+            frame[arrow.name] = pd.Series(
+                table.column(arrow.name).to_pylist(), dtype=object, index=frame.index
+            )
+    return frame
+
+
+def _id(meaning: str = "the post's id at its source") -> Column:
+    return Column("post_id", "int64", meaning, low=0)
+
+
+_STATUS = ("kept", "dropped")
+_FETCHED = ("ok", "failed", "skipped")
+_CATEGORY = Column("category", "string", "the site's tag category")
+
+_CATALOG = (
+    Table(
+        "tag_catalog",
+        "Every tag the site knows.",
+        (
+            Column("tag", "string", "tag name"),
+            _CATEGORY,
+            Column("post_count", "int64", "posts on the site with this tag", low=0),
+        ),
+        key=("tag",),
+    ),
+    *(
+        Table(
+            name,
+            meaning,
+            (Column("antecedent", "string", first), Column("consequent", "string", second)),
+            key=("antecedent", "consequent"),
+        )
+        for name, meaning, first, second in (
+            (
+                "tag_aliases",
+                "Active aliases, resolved to the end of their chains.",
+                "old name",
+                "name to use instead",
+            ),
+            (
+                "tag_implications",
+                "Active implications, one step each.",
+                "the special tag",
+                "the tag it implies",
+            ),
+        )
+    ),
+)
+
+_POSTS = (
+    Table(
+        "posts",
+        "Posts of the study's source, one row each; left-out posts keep only their id and the reason.",
+        (
+            _id(),
+            Column("status", "string", "kept, or dropped before anything was downloaded", among=_STATUS),
+            Column("reason", "string", "why the post was dropped; empty when kept"),
+            Column(
+                "rating",
+                "string",
+                "s, q or e; null when the source tells none",
+                nullable=True,
+                among=("s", "q", "e"),
+            ),
+            Column("score", "int64", "votes up minus down", nullable=True),
+            Column("fav_count", "int64", "how many people marked it a favourite", nullable=True, low=0),
+            Column("created_at", "timestamp", "when it was posted", nullable=True),
+            Column("width", "int64", "picture width in pixels as the source states it", nullable=True, low=0),
+            Column(
+                "height", "int64", "picture height in pixels as the source states it", nullable=True, low=0
+            ),
+            Column("ext", "string", "file type as the source states it", nullable=True),
+            Column("file_size", "int64", "bytes as the source states it", nullable=True, low=0),
+            Column("md5", "string", "md5 of the file as the source states it", nullable=True),
+            Column(
+                "file_url",
+                "string",
+                "where the picture is: http(s), file or demo; never rebuilt",
+                nullable=True,
+            ),
+            Column("sources", "strings", "where the artist published it"),
+            *(
+                Column(f"tags_{c}", "strings", f"{c} tags as the source has them")
+                for c in (
+                    "general",
+                    "artist",
+                    "contributor",
+                    "copyright",
+                    "character",
+                    "species",
+                    "invalid",
+                    "meta",
+                    "lore",
+                )
+            ),
+        ),
+        key=("post_id",),
+    ),
+    Table(
+        "post_tags",
+        "One row per kept post and tag, aliases resolved.",
+        (_id(), Column("tag", "string", "tag after aliases"), _CATEGORY),
+        key=("post_id", "tag"),
+    ),
+    Table(
+        "tag_frequencies",
+        "How often each tag occurs in the study.",
+        (
+            Column("tag", "string", "tag name"),
+            _CATEGORY,
+            Column("count", "int64", "posts with this tag", low=1),
+            Column("share", "float64", "count over kept posts", low=0, high=1),
+            Column("rank", "int64", "1 = commonest tag of the study", low=1),
+            Column("category_rank", "int64", "1 = commonest tag of its category", low=1),
+            Column("category_share", "float64", "count over all tag uses in the category", low=0, high=1),
+            Column(
+                "site_count",
+                "int64",
+                "posts on the whole site, where the catalog knows it",
+                nullable=True,
+                low=0,
+            ),
+        ),
+        key=("tag",),
+    ),
+)
+
+_CAPTIONS = (
+    Table(
+        "vocabulary",
+        "Every tag of the study with the decision whether captions of this plan may use it.",
+        (
+            Column("tag", "string", "tag name"),
+            _CATEGORY,
+            Column("count", "int64", "posts with this tag", low=1),
+            Column("share", "float64", "count over kept posts", low=0, high=1),
+            Column("kept", "bool", "whether captions may use it"),
+            Column("reason", "string", "the rule that kept or dropped it, with its numbers"),
+        ),
+        key=("tag",),
+    ),
+    Table(
+        "captions",
+        "One caption per kept post.",
+        (
+            _id(),
+            Column("caption", "string", "the caption text"),
+            Column("tags", "strings", "the caption's tags in order, as in the vocabulary"),
+            Column("tag_count", "int64", "how many tags the caption has", low=0),
+            Column("dropped_tags", "int64", "vocabulary tags left out by the per-image limit", low=0),
+        ),
+        key=("post_id",),
+    ),
+)
+
+_PICTURES = (
+    Table(
+        "images",
+        "One row per kept post: where its picture lies, or why it is not here.",
+        (
+            _id(),
+            Column("status", "string", "ok, failed, or skipped", among=_FETCHED),
+            Column("reason", "string", "why there is no picture; empty when ok"),
+            Column("path", "string", "the file, relative to the data folder", nullable=True),
+            Column("md5", "string", "md5 of the stored file", nullable=True),
+            Column("sha256", "string", "sha256 of the stored file", nullable=True),
+            Column("file_size", "int64", "bytes of the stored file", nullable=True, low=0),
+        ),
+        key=("post_id",),
+    ),
+    Table(
+        "image_audit",
+        "What a picture really is, measured from its pixels.",
+        (
+            _id(),
+            Column(
+                "status", "string", "ok, or failed when the picture cannot be used", among=("ok", "failed")
+            ),
+            Column("reason", "string", "why it cannot be used; empty when ok"),
+            Column("format", "string", "format found in the file", nullable=True),
+            Column("width", "int64", "pixels, after the EXIF turn", nullable=True, low=1),
+            Column("height", "int64", "pixels, after the EXIF turn", nullable=True, low=1),
+            Column("mode", "string", "Pillow's mode before conversion to RGB", nullable=True),
+            Column("frames", "int64", "1 = a still", nullable=True, low=1),
+            Column("exif_orientation", "int64", "1 = upright", nullable=True, low=1, high=8),
+            Column("has_alpha", "bool", "whether any pixel is not opaque", nullable=True),
+            Column(
+                "sharpness",
+                "float64",
+                "variance of the Laplacian of the 256 px grey picture",
+                nullable=True,
+                low=0,
+            ),
+            Column("detail", "float64", "Shannon entropy of grey levels, bits", nullable=True, low=0, high=8),
+            Column(
+                "simple_background",
+                "float64",
+                "share of the picture in its border-connected uniform area",
+                nullable=True,
+                low=0,
+                high=1,
+            ),
+            Column("phash", "string", "64-bit perceptual hash, 16 hex digits", nullable=True),
+            Column("duplicate_of", "int64", "smaller post id of its near-duplicate group", nullable=True),
+        ),
+        key=("post_id",),
+    ),
+    Table(
+        "training_set",
+        "One row per curation and kept post: in the training set, held out, or left out with the reason.",
+        (
+            Column("curation", "string", "name of the curation"),
+            _id(),
+            Column("kept", "bool", "whether the picture is used"),
+            Column("split", "string", "train, validation, or out", among=("train", "validation", "out")),
+            Column("reason", "string", "why it was left out; empty when kept"),
+            Column("path", "string", "the picture, relative to the data folder", nullable=True),
+            Column("solo", "bool", "tagged solo"),
+            Column("simple_background", "bool", "tagged with a simple background"),
+            Column("text", "bool", "tagged as having lettering"),
+        ),
+        key=("curation", "post_id"),
+    ),
+    Table(
+        "crops",
+        "One row per picture of the crop set's curation: the square cut from it.",
+        (
+            _id(),
+            Column("status", "string", "ok, or failed", among=("ok", "failed")),
+            Column("reason", "string", "why there is no crop; empty when ok"),
+            Column("split", "string", "train or validation", among=("train", "validation")),
+            Column("path", "string", "the crop (PNG), relative to the data folder", nullable=True),
+            Column("size", "int64", "side of the square in pixels", low=1),
+            Column("left", "int64", "left edge of the square in the upright picture", nullable=True, low=0),
+            Column("top", "int64", "top edge of the square in the upright picture", nullable=True, low=0),
+            Column(
+                "side", "int64", "side of the square in the upright picture, pixels", nullable=True, low=1
+            ),
+            Column(
+                "focus_x",
+                "float64",
+                "focal point, share of the picture's width",
+                nullable=True,
+                low=0,
+                high=1,
+            ),
+            Column(
+                "focus_y",
+                "float64",
+                "focal point, share of the picture's height",
+                nullable=True,
+                low=0,
+                high=1,
+            ),
+            Column("detectors", "strings", "detectors that fired"),
+            Column("sha256", "string", "sha256 of the crop file", nullable=True),
+        ),
+        key=("post_id",),
+    ),
+)
+
+_TRAINING = (
+    Table(
+        "losses",
+        "One row per optimizer update (kept beside the embedding, not a table of its own).",
+        (
+            Column("step", "int64", "optimizer updates done, from 1", low=1),
+            Column("epoch", "int64", "pass over the pictures, from 1", low=1),
+            Column("epoch_step", "int64", "update within the epoch, from 1", low=1),
+            Column("loss", "float64", "mean squared error of the update's batch"),
+            Column("learning_rate", "float64", "rate used for the update", low=0),
+            Column("gradient_norm", "float64", "L2 norm of the embedding's gradient before clipping", low=0),
+            Column("vector_norm", "float64", "mean L2 norm of the vectors after the update", low=0),
+        ),
+        key=("step",),
+    ),
+    Table(
+        "embedding",
+        "One row per kept checkpoint of the variant.",
+        (
+            Column("checkpoint", "string", "<variant>-<step>"),
+            Column("step", "int64", "optimizer updates done", low=0),
+            Column("epoch", "int64", "passes over the pictures begun", low=0),
+            Column("vectors", "int64", "vectors of the embedding", low=1),
+            Column("width", "int64", "width of each vector", low=1),
+            Column("pt_path", "string", "A1111 file, relative to the data folder"),
+            Column("safetensors_path", "string", "safetensors file, relative to the data folder"),
+            Column("sha256", "string", "sha256 of the safetensors file"),
+            Column("pt_sha256", "string", "sha256 of the A1111 file"),
+            Column("short_hash", "string", "A1111's four-digit hash"),
+            Column("mean_loss", "float64", "mean loss since the previous checkpoint", nullable=True),
+            Column("validation_loss", "float64", "loss on held-out pictures, fixed noise", nullable=True),
+            Column("moved", "float64", "L2 distance from the initial vectors, mean over vectors", low=0),
+            Column("mean_norm", "float64", "mean L2 norm of the vectors", low=0),
+        ),
+        key=("checkpoint",),
+    ),
+)
+
+_CHECKPOINT = (
+    Column("variant", "string", "variant"),
+    Column("checkpoint", "string", "<variant>-<step>"),
+    Column("step", "int64", "optimizer updates of the checkpoint", low=0),
+)
+_EVALUATION = (
+    Table(
+        "evaluation_images",
+        "One row per rendered picture.",
+        (
+            Column("cell", "string", "identity of everything that decides the picture's pixels"),
+            *_CHECKPOINT,
+            Column("axis", "string", "axis of the suite"),
+            Column("value", "string", "value on that axis"),
+            Column("seed", "int64", "seed of the noise", low=0),
+            Column("sampler", "string", "DDIM or Euler a"),
+            Column("steps", "int64", "sampler steps", low=1),
+            Column("cfg", "float64", "guidance scale", low=1),
+            Column("size", "int64", "side in pixels", low=8),
+            Column("prompt", "string", "prompt with the embedding's name in it"),
+            Column("negative", "string", "negative prompt"),
+            Column("path", "string", "the picture, relative to the data folder"),
+            Column("sha256", "string", "sha256 of the picture file"),
+        ),
+        key=("cell",),
+    ),
+    Table(
+        "evaluation_scores",
+        "One row per rendered picture and metric.",
+        (
+            Column("cell", "string", "the picture, as in evaluation_images"),
+            *_CHECKPOINT,
+            Column("axis", "string", "axis of the suite"),
+            Column("value", "string", "value on that axis"),
+            Column("seed", "int64", "seed of the noise", low=0),
+            Column("metric", "string", "match (the asked value wins), probability, or concept (similarity)"),
+            Column("score", "float64", "the score; larger is better"),
+            Column("read_as", "string", "the value that the scorer saw", nullable=True),
+        ),
+        key=("cell", "metric"),
+    ),
+    Table(
+        "evaluation_grids",
+        "One row per X/Y grid.",
+        (
+            Column("grid", "string", "file stem of the grid"),
+            Column("axis", "string", "axis whose values are the columns"),
+            Column("variant", "string", "variant whose checkpoints are the rows; `best` compares variants"),
+            Column("seed", "int64", "seed of the noise", low=0),
+            Column("sampler", "string", "DDIM or Euler a"),
+            Column("size", "int64", "side of one picture in pixels", low=8),
+            Column("rows", "int64", "rows", low=1),
+            Column("columns", "int64", "columns", low=1),
+            Column("missing", "int64", "cells without a picture", low=0),
+            Column("path", "string", "the PNG, relative to the data folder"),
+        ),
+        key=("grid",),
+    ),
+    Table(
+        "leaderboard",
+        "Per axis and overall: every checkpoint with its score, interval and rank.",
+        (
+            Column("axis", "string", "axis, or `overall`"),
+            *_CHECKPOINT,
+            Column("score", "float64", "mean score"),
+            Column("low", "float64", "lower end of the 95 % bootstrap interval"),
+            Column("high", "float64", "upper end of the 95 % bootstrap interval"),
+            Column("pictures", "int64", "pictures behind the score", low=1),
+            Column(
+                "mismatches", "int64", "pictures in which the asked value is not what the scorer saw", low=0
+            ),
+            Column("rank", "int64", "1 = best", low=1),
+            Column("best", "bool", "the checkpoint named best of this axis"),
+            Column("tied", "bool", "whether its interval reaches the best one's score"),
+        ),
+        key=("axis", "checkpoint"),
+    ),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table for table in (*_CATALOG, *_POSTS, *_CAPTIONS, *_PICTURES, *_TRAINING, *_EVALUATION)
+}

@@ -1,0 +1,441 @@
+"""The study format: what a person may write in `data/studies/*.yaml`, as pydantic models.
+
+Here: field names, types, defaults, bounds, and the cross references inside one study. Not here: reading files and
+telling people which line is wrong (`study_files`), and anything that needs pictures, tags or a model.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+__all__ = [
+    "Axis",
+    "BaseModelSource",
+    "CaptionPlan",
+    "CropSet",
+    "Crops",
+    "Curation",
+    "DemoSource",
+    "E621Source",
+    "Evaluation",
+    "FocalWeights",
+    "FolderSource",
+    "Sampler",
+    "Shares",
+    "Source",
+    "Study",
+    "Variant",
+]
+
+CATEGORIES = (
+    "general",
+    "artist",
+    "contributor",
+    "copyright",
+    "character",
+    "species",
+    "invalid",
+    "meta",
+    "lore",
+)
+Category = Literal[
+    "general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore"
+]
+Rating = Literal["s", "q", "e"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# Keys become partition keys, file names and parts of prompts: no character that breaks any of the three. Two
+# underscores separate the parts of a partition key (`partitions.SEPARATOR`), so a name cannot contain them.
+NAME_PATTERN = r"^[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", max_length=64)]
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads `512:` and `learning_rate: 5e-3` as it likes; names written as integers are still names."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+NameOrNumber = Annotated[Name, BeforeValidator(_as_text)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _SourceBase(_Model):
+    """What every source may say about content; the fixed exclusion list has no setting (content policy, rule 2)."""
+
+    ratings: list[Rating] = Field(
+        default=["s"], min_length=1, description="Ratings allowed; only `s` by default."
+    )
+    exclude_tags: list[str] = Field(
+        default=[], description="Tags whose posts are never used, in addition to the fixed exclusion list."
+    )
+    do_not_post: Literal["drop", "keep"] = Field(
+        default="drop", description="What to do with posts of artists on the do-not-post list."
+    )
+    opt_out_file: str | None = Field(
+        default=None, description="Text file with one artist a line whose pictures are never used."
+    )
+
+
+class DemoSource(_SourceBase):
+    """Pictures drawn by the project itself; needs no network."""
+
+    kind: Literal["demo"]
+    concept: str = Field(
+        default="ember", description="Which of the drawn world's held-out characters to learn."
+    )
+    pictures: int = Field(default=60, ge=1, le=5000, description="How many posts to draw.")
+
+
+class FolderSource(_SourceBase):
+    """A folder of pictures (nested as it likes) with tag sidecars of any of the three usual kinds."""
+
+    kind: Literal["folder"]
+    path: str | None = Field(
+        default=None,
+        description="The folder; relative paths start at the study file. Environment variables expand.",
+    )
+    assume_rating: Rating | None = Field(
+        default=None,
+        description="Rating of pictures whose sidecar has none. Without it such pictures are left out.",
+    )
+
+
+class E621Source(_SourceBase):
+    """A search on e621, written as on the site."""
+
+    kind: Literal["e621"]
+    query: str | None = Field(default=None, description="The search; left empty until its owner fills it in.")
+    limit: int = Field(default=500, ge=1, le=100_000, description="At most this many posts.")
+
+
+Source = Annotated[DemoSource | FolderSource | E621Source, Field(discriminator="kind")]
+
+
+class BaseModelSource(_Model):
+    """Where a base model lies: exactly one of `folder`, `file`, `hub`; none at all until its owner fills it in."""
+
+    folder: str | None = Field(
+        default=None, description="A diffusers folder; relative paths start at the study file."
+    )
+    file: str | None = Field(default=None, description="A single `.safetensors` or `.ckpt` file.")
+    hub: str | None = Field(
+        default=None, description="A Hugging Face hub id, e.g. `CompVis/stable-diffusion-v1-4`."
+    )
+    revision: str | None = Field(default=None, description="Hub revision (branch, tag or commit).")
+    note: str | None = Field(default=None, description="What this model is, for people.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.folder, self.file, self.hub)) > 1:
+            raise ValueError("give one of folder, file and hub, not several")
+        return self
+
+
+class Shares(_Model):
+    """Target shares of the training set, judged by tags (text, solo, simple_background); unset = not steered."""
+
+    text: Share | None = Field(default=None, description="Share of pictures with lettering.")
+    solo: Share | None = Field(default=None, description="Share of pictures with one subject.")
+    simple_background: Share | None = Field(
+        default=None, description="Share of pictures with a simple background."
+    )
+
+
+class Curation(_Model):
+    """Which pictures make the training set."""
+
+    images: int | None = Field(
+        default=None, ge=1, description="At most this many pictures, best scored first."
+    )
+    shares: Shares = Field(default=Shares(), description="Shares that the chosen pictures must have.")
+    share_tolerance: Share = Field(
+        default=0.05, description="How far a reached share may lie from its target."
+    )
+    min_images: int = Field(default=1, ge=1, description="Fewer pictures than this stop the study.")
+    min_side: int = Field(default=64, ge=1, description="Shorter side in pixels, at least.")
+    max_aspect: float = Field(default=4.0, ge=1, description="Longer side over shorter side, at most.")
+    min_score: int | None = Field(default=None, description="Post score, at least.")
+    min_sharpness: float = Field(
+        default=0.0, ge=0, description="Variance of the Laplacian at 256 px, at least."
+    )
+    require_tags: list[str] = Field(default=[], description="Only posts with all of these tags.")
+    forbid_tags: list[str] = Field(default=[], description="Only posts with none of these tags.")
+    drop_duplicates: bool = Field(default=True, description="Keep one picture of each near-duplicate group.")
+    validation_share: Share = Field(
+        default=0.1, le=0.5, description="Share of pictures held out for measuring."
+    )
+
+
+class FocalWeights(_Model):
+    """How much each detector pulls the crop; null = unused. Weights are renormalised over detectors that fired."""
+
+    face: Share | None = 0.9
+    saliency: Share | None = 0.5
+    corners: Share | None = 0.5
+    entropy: Share | None = 0.15
+
+
+class CropSet(_Model):
+    """The training set of one curation, cropped to one square size around its focal point."""
+
+    size: int = Field(ge=64, le=2048, multiple_of=8, description="Side of the square in pixels.")
+    curation: Name = Field(default="default", description="Name of the curation whose pictures are cropped.")
+    focal: FocalWeights = FocalWeights()
+    max_upscale: float = Field(
+        default=2.0, ge=1, description="Pictures that need more upscaling are left out."
+    )
+
+
+class Crops(_Model):
+    """Crop sets: one per size in `sizes`, named by it, and named ones in `sets`."""
+
+    sizes: list[Annotated[int, Field(ge=64, le=2048, multiple_of=8)]] = Field(default=[512, 768])
+    focal: FocalWeights = FocalWeights()
+    max_upscale: float = Field(default=2.0, ge=1)
+    sets: dict[NameOrNumber, CropSet] = Field(
+        default={}, description="Named crop sets, beside those of `sizes`."
+    )
+
+    def named(self) -> dict[str, CropSet]:
+        """Return every crop set by name, those of `sizes` first; `sets` may redefine one of them."""
+        plain = {
+            str(size): CropSet(size=size, focal=self.focal, max_upscale=self.max_upscale)
+            for size in self.sizes
+        }
+        return plain | self.sets
+
+
+class CaptionPlan(_Model):
+    """How a caption is made from a post's tags."""
+
+    source: Literal["none", "e621", "tagger"] = "e621"
+    categories: list[Category] | None = Field(default=None, description="Categories kept; null keeps all.")
+    drop_categories: list[Category] = Field(default=[], description="Categories left out.")
+    order: list[Category] = Field(
+        default=["species", "general"], description="These categories first, so ordered."
+    )
+    budgets: dict[Category, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description="At most this many tags of a category in the vocabulary, commonest first."
+    )
+    min_share: Share = Field(default=0.0, description="Tags on a smaller share of the pictures are dropped.")
+    min_count: int = Field(default=1, ge=1, description="Tags on fewer pictures are dropped.")
+    keep: list[str] = Field(
+        default=[], description="Tags kept whatever the other rules say; `*` is a wildcard."
+    )
+    drop: list[str] = Field(default=[], description="Tags dropped; `*` is a wildcard.")
+    per_image: int | None = Field(default=None, ge=1, description="At most this many tags in one caption.")
+    underscores: Literal["spaces", "kept"] = "spaces"
+    tagger: str | None = Field(default=None, description="Name of the tagger, for `source: tagger`.")
+    tagger_threshold: Share = Field(default=0.75, description="Tags the tagger is less sure of are left out.")
+
+    def kept_categories(self) -> list[str]:
+        """Return the categories this plan uses, in caption order."""
+        kept = [c for c in (self.categories or CATEGORIES) if c not in self.drop_categories]
+        return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
+
+
+LEARNING_RATE_HELP = (
+    "a number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step)"
+)
+
+
+class Variant(_Model):
+    """One embedding to train. `common:` gives values to all variants of a study; a variant overrides them."""
+
+    vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
+    base: Name = Field(description="Name of an entry of `base_models`.")
+    captions: Name | None = Field(
+        default=None, description="Caption plan; may be left out if the study has one."
+    )
+    crop: NameOrNumber | None = Field(
+        default=None, description="Crop set; may be left out if the study has one."
+    )
+    resolution: int | None = Field(
+        default=None,
+        ge=64,
+        le=2048,
+        multiple_of=8,
+        description="Training size in pixels; the crop's own if unset.",
+    )
+    clip_skip: int = Field(
+        default=1, ge=1, le=12, description="Use the n-th last hidden state (1 = the last)."
+    )
+    steps: int | None = Field(default=None, ge=1, description="Optimizer updates, at most.")
+    epochs: int | None = Field(default=None, ge=1, description="Passes over the pictures, at most.")
+    learning_rate: float | str = Field(default=0.005, description=LEARNING_RATE_HELP)
+    batch_size: int = Field(default=1, ge=1)
+    gradient_accumulation: int = Field(default=1, ge=1)
+    optimizer: Literal["adamw"] = "adamw"
+    seed: int | None = Field(default=None, ge=0, description="Seed of every draw; the study's seed if unset.")
+    initializer: str = Field(
+        default="*", description="Text whose token vectors start the embedding; empty = zeros."
+    )
+    templates: list[str] = Field(
+        default=["[name], [filewords]"],
+        min_length=1,
+        description="Prompt lines, one drawn per picture and step; [name] is the embedding, [filewords] the caption.",
+    )
+    shuffle_tags: bool = Field(default=False, description="Shuffle a caption's tags at each step.")
+    drop_tags: Share = Field(default=0.0, description="Chance of each tag to be left out at each step.")
+    latents: Literal["once", "deterministic", "random"] = Field(
+        default="once", description="Sample each latent once, take its mean, or sample anew at each step."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
+    checkpoint_every: int = Field(
+        default=500, ge=1, description="Keep a checkpoint each n updates (and the last)."
+    )
+    token: Token | None = Field(
+        default=None, description="Name of the embedding in prompts and release files."
+    )
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if self.steps is None and self.epochs is None:
+            raise ValueError("give steps, epochs or both (whichever ends first)")
+        return self
+
+
+class Sampler(_Model):
+    """A sampler with its settings, named as web UIs do."""
+
+    name: Literal["DDIM", "Euler a"] = "DDIM"
+    steps: int = Field(default=20, ge=1, le=1000)
+    cfg: float = Field(default=7.0, ge=1, le=50, description="Classifier-free guidance scale.")
+
+
+def _values(value: Any) -> Any:
+    """Read values written as one text the way A1111's X/Y grid does: as a line of CSV."""
+    if not isinstance(value, str):
+        return value
+    import csv
+
+    return [cell.strip() for cell in next(csv.reader([value], skipinitialspace=True), [])]
+
+
+class Axis(_Model):
+    """One row of questions to a checkpoint: a prompt in which `search` is replaced by each value in turn."""
+
+    prompt: str = Field(description="[name] is the embedding; must contain the search text.")
+    values: Annotated[list[str], BeforeValidator(_values)] = Field(
+        min_length=1, description="A list, or one line of CSV."
+    )
+    search: str | None = Field(default=None, description="Text to replace; the first value if unset.")
+    negative: str = Field(default="", description="Negative prompt.")
+
+    @model_validator(mode="after")
+    def _search_occurs(self) -> Self:
+        needle = self.search or self.values[0]
+        if needle not in self.prompt and needle not in self.negative:
+            raise ValueError(
+                f"the search text {needle!r} is neither in the prompt nor in the negative prompt"
+            )
+        return self
+
+
+class Evaluation(_Model):
+    """The evaluation suite: axes × checkpoints × seeds × samplers × sizes."""
+
+    axes: dict[Name, Axis] = Field(default={})
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[6, 7], min_length=1)
+    samplers: list[Sampler] = Field(default=[Sampler()], min_length=1)
+    sizes: list[Annotated[int, Field(ge=64, le=2048, multiple_of=8)]] = Field(default=[512], min_length=1)
+    checkpoints: int | list[int] = Field(
+        default=4, description="How many checkpoints, spread evenly and with the last; or their steps."
+    )
+    batch_size: int = Field(default=8, ge=1, description="Pictures rendered together.")
+    scorer: BaseModelSource = Field(
+        default=BaseModelSource(hub="openai/clip-vit-large-patch14"),
+        description="The CLIP model that scores pictures.",
+    )
+
+
+class Study(_Model):
+    """One YAML file: everything from the source to the evaluation of its variants."""
+
+    name: Name = Field(description="The study's name; also the file's name without `.yaml`.")
+    title: str = ""
+    description: str = ""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    source: Source
+    base_models: dict[Name, BaseModelSource] = Field(min_length=1)
+    curation: Curation = Curation()
+    curations: dict[Name, Curation] = Field(
+        default={}, description="Named curations; unset fields come from `curation`."
+    )
+    crops: Crops = Crops()
+    captions: dict[Name, CaptionPlan] = Field(default={"none": CaptionPlan(source="none")}, min_length=1)
+    common: dict[str, Any] = Field(
+        default={}, description="Values for every variant that does not set its own."
+    )
+    variants: dict[Name, Variant] = Field(min_length=1)
+    evaluation: Evaluation = Evaluation()
+
+    def named_curations(self) -> dict[str, Curation]:
+        """Return every curation by name; `default` is the study's own `curation`."""
+        return {"default": self.curation} | self.curations
+
+    def variant(self, name: str) -> Variant:
+        """Return a variant with its open references (captions, crop, resolution, seed, token) filled in."""
+        variant = self.variants[name]
+        crop = variant.crop or next(iter(self.crops.named()))
+        return variant.model_copy(
+            update={
+                "captions": variant.captions or next(iter(self.captions)),
+                "crop": crop,
+                "resolution": variant.resolution or self.crops.named()[crop].size,
+                "seed": self.seed if variant.seed is None else variant.seed,
+                "token": variant.token or name,
+            }
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, data: Any) -> Any:
+        """Give variants the values of `common`, and named curations those of `curation`."""
+        if not isinstance(data, dict):
+            return data
+        merged = dict(data)
+        for common, named in (("common", "variants"), ("curation", "curations")):
+            shared, entries = data.get(common), data.get(named)
+            if isinstance(shared, dict) and isinstance(entries, dict):
+                merged[named] = {
+                    k: shared | (v or {}) if isinstance(v or {}, dict) else v for k, v in entries.items()
+                }
+        return merged
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Self:
+        problems = list(_broken_references(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _broken_references(study: Study) -> list[str]:
+    """Return a sentence for each name that a variant or crop set uses and the study does not define."""
+    problems = []
+    for name, crop in study.crops.named().items():
+        if crop.curation not in study.named_curations():
+            known = ", ".join(study.named_curations())
+            problems.append(f"crops.sets.{name}.curation: no curation {crop.curation!r} (known: {known})")
+    pools = {"base": study.base_models, "captions": study.captions, "crop": study.crops.named()}
+    for name, variant in study.variants.items():
+        for field, known_names in pools.items():
+            value = getattr(variant, field)
+            if value is not None and value not in known_names:
+                problems.append(f"variants.{name}.{field}: no {value!r} (known: {', '.join(known_names)})")
+    return problems
+
+
+def is_name(text: str) -> bool:
+    """Tell whether `text` may name a study, plan, crop set or variant."""
+    return re.match(NAME_PATTERN, text) is not None
