@@ -1,4 +1,4 @@
-"""Atomic files: everything the product writes is written aside and renamed, so a killed process leaves nothing half-done.
+"""Atomic files: everything is written aside and renamed, so that a killed process leaves nothing half-done.
 
 Only local paths belong here; tables on remote stores go through `io_managers`.
 """
@@ -39,9 +39,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as UTF-8 JSON, sorted and indented (so that it diffs), atomically."""
     with write_atomically(path) as aside:
-        aside.write_text(
-            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        aside.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path | str) -> str:

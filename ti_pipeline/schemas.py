@@ -1,151 +1,13 @@
-"""Table contracts: one typed schema per table, used for writing, for checks, for the UI and for the docs.
+"""The product's tables: one typed contract each, used for writing, for checks, for the UI and for the docs.
 
 Here: column names, Arrow types, meanings, bounds. Not here: how a table is computed, or where it is stored.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from ti_pipeline.contracts import Column, Table, TableError, from_arrow
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pandera.pandas as pandera
-    import pyarrow as pa
-
-__all__ = ["TABLES", "Column", "Table", "TableError"]
-
-
-class TableError(ValueError):
-    """A table does not meet its contract; the message names the table, the column and what is wrong."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: `kind` is an Arrow type by name (`int64`, `string`, `float64`, `bool`, `timestamp`, `strings`)."""
-
-    name: str
-    kind: str
-    meaning: str
-    nullable: bool = False
-    low: float | None = None
-    high: float | None = None
-    among: tuple[str, ...] | None = None
-
-    def arrow_type(self) -> pa.DataType:
-        """Return the Arrow type; `strings` is a list of strings, `timestamp` has microseconds in UTC."""
-        import pyarrow as pa
-
-        special = {
-            "strings": pa.list_(pa.string()),
-            "timestamp": pa.timestamp("us", tz="UTC"),
-            "bool": pa.bool_(),
-        }
-        return special.get(self.kind) or getattr(pa, self.kind)()
-
-
-@dataclass(frozen=True)
-class Table:
-    """A named contract: ordered columns and the columns that together identify a row."""
-
-    name: str
-    meaning: str
-    columns: tuple[Column, ...]
-    key: tuple[str, ...] = ()
-
-    def arrow_schema(self) -> pa.Schema:
-        """Return the Arrow schema, meanings in each field's metadata."""
-        import pyarrow as pa
-
-        return pa.schema(
-            [pa.field(c.name, c.arrow_type(), c.nullable, {"description": c.meaning}) for c in self.columns],
-            metadata={"table": self.name, "description": self.meaning},
-        )
-
-    def empty(self) -> pd.DataFrame:
-        """Return a frame without rows that meets the contract."""
-        return from_arrow(self.arrow_schema().empty_table())
-
-    def to_arrow(self, frame: pd.DataFrame) -> pa.Table:
-        """Convert a frame to Arrow under this contract; nothing is added, dropped or coerced with loss.
-
-        Raises `TableError` for a missing or unknown column, or a value that its column cannot hold.
-        """
-        import pyarrow as pa
-
-        names = [c.name for c in self.columns]
-        found = [str(name) for name in frame]
-        missing, unknown = sorted(set(names) - set(found)), sorted(set(found) - set(names))
-        if missing or unknown:
-            raise TableError(f"table {self.name}: missing columns {missing}, unknown columns {unknown}")
-        arrays = []
-        for column in self.columns:
-            try:
-                array = pa.Array.from_pandas(frame[column.name], type=column.arrow_type())
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-                raise TableError(f"table {self.name}, column {column.name}: {error}") from error
-            if array.null_count and not column.nullable:
-                raise TableError(
-                    f"table {self.name}, column {column.name}: {array.null_count} missing values"
-                )
-            arrays.append(array)
-        return pa.Table.from_arrays(arrays, schema=self.arrow_schema())
-
-    def pandera_schema(self) -> pandera.DataFrameSchema:
-        """Return the pandera schema of bounds, allowed values, missing values and key (types are Arrow's job)."""
-        import pandera.pandas as pandera
-
-        def checks(column: Column) -> list[Any]:
-            found = []
-            if column.low is not None:
-                found.append(pandera.Check.ge(column.low))
-            if column.high is not None:
-                found.append(pandera.Check.le(column.high))
-            if column.among is not None:
-                found.append(pandera.Check.isin(column.among))
-            return found
-
-        columns = {
-            c.name: pandera.Column(checks=checks(c), nullable=c.nullable, description=c.meaning)
-            for c in self.columns
-        }
-        return pandera.DataFrameSchema(
-            columns, strict=True, ordered=True, unique=list(self.key) or None, name=self.name
-        )
-
-    def problems(self, frame: pd.DataFrame) -> list[str]:
-        """Return each way in which `frame` breaks the contract, in words; empty when it is met."""
-        from pandera.errors import SchemaErrors
-
-        try:
-            self.to_arrow(frame)
-            self.pandera_schema().validate(frame, lazy=True)
-        except TableError as error:
-            return [str(error)]
-        except SchemaErrors as errors:
-            cases = errors.failure_cases
-            return [
-                f"table {self.name}, column {column}: {check} fails for {len(rows)} rows, e.g. {rows.iloc[0]!r}"
-                for (column, check), rows in cases.groupby(["column", "check"], dropna=False)["failure_case"]
-            ]
-        return []
-
-
-def from_arrow(table: pa.Table) -> pd.DataFrame:
-    """Return a frame in which missing integers and booleans stay integers and booleans, and lists are lists."""
-    import pandas as pd
-    import pyarrow as pa
-
-    nullable = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}
-    frame: pd.DataFrame = table.to_pandas()
-    for arrow in table.schema:
-        if arrow.type in nullable and arrow.nullable:
-            frame[arrow.name] = table.column(arrow.name).to_pandas(types_mapper=nullable.get)
-        elif pa.types.is_list(arrow.type):
-            frame[arrow.name] = pd.Series(
-                table.column(arrow.name).to_pylist(), dtype=object, index=frame.index
-            )
-    return frame
+__all__ = ["TABLES", "Column", "Table", "TableError", "from_arrow"]
 
 
 def _id(meaning: str = "the post's id at its source") -> Column:
@@ -210,9 +72,7 @@ _POSTS = (
             Column("fav_count", "int64", "how many people marked it a favourite", nullable=True, low=0),
             Column("created_at", "timestamp", "when it was posted", nullable=True),
             Column("width", "int64", "picture width in pixels as the source states it", nullable=True, low=0),
-            Column(
-                "height", "int64", "picture height in pixels as the source states it", nullable=True, low=0
-            ),
+            Column("height", "int64", "picture height in pixels as the source states it", nullable=True, low=0),
             Column("ext", "string", "file type as the source states it", nullable=True),
             Column("file_size", "int64", "bytes as the source states it", nullable=True, low=0),
             Column("md5", "string", "md5 of the file as the source states it", nullable=True),
@@ -317,9 +177,7 @@ _PICTURES = (
         "What a picture really is, measured from its pixels.",
         (
             _id(),
-            Column(
-                "status", "string", "ok, or failed when the picture cannot be used", among=("ok", "failed")
-            ),
+            Column("status", "string", "ok, or failed when the picture cannot be used", among=("ok", "failed")),
             Column("reason", "string", "why it cannot be used; empty when ok"),
             Column("format", "string", "format found in the file", nullable=True),
             Column("width", "int64", "pixels, after the EXIF turn", nullable=True, low=1),
@@ -377,9 +235,7 @@ _PICTURES = (
             Column("size", "int64", "side of the square in pixels", low=1),
             Column("left", "int64", "left edge of the square in the upright picture", nullable=True, low=0),
             Column("top", "int64", "top edge of the square in the upright picture", nullable=True, low=0),
-            Column(
-                "side", "int64", "side of the square in the upright picture, pixels", nullable=True, low=1
-            ),
+            Column("side", "int64", "side of the square in the upright picture, pixels", nullable=True, low=1),
             Column(
                 "focus_x",
                 "float64",
@@ -509,9 +365,7 @@ _EVALUATION = (
             Column("low", "float64", "lower end of the 95 % bootstrap interval"),
             Column("high", "float64", "upper end of the 95 % bootstrap interval"),
             Column("pictures", "int64", "pictures behind the score", low=1),
-            Column(
-                "mismatches", "int64", "pictures in which the asked value is not what the scorer saw", low=0
-            ),
+            Column("mismatches", "int64", "pictures in which the asked value is not what the scorer saw", low=0),
             Column("rank", "int64", "1 = best", low=1),
             Column("best", "bool", "the checkpoint named best of this axis"),
             Column("tied", "bool", "whether its interval reaches the best one's score"),

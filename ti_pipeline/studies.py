@@ -41,9 +41,7 @@ CATEGORIES = (
     "meta",
     "lore",
 )
-Category = Literal[
-    "general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore"
-]
+Category = Literal["general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore"]
 Rating = Literal["s", "q", "e"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -69,9 +67,7 @@ class _Model(BaseModel):
 class _SourceBase(_Model):
     """What every source may say about content; the fixed exclusion list has no setting (content policy, rule 2)."""
 
-    ratings: list[Rating] = Field(
-        default=["s"], min_length=1, description="Ratings allowed; only `s` by default."
-    )
+    ratings: list[Rating] = Field(default=["s"], min_length=1, description="Ratings allowed; only `s` by default.")
     exclude_tags: list[str] = Field(
         default=[], description="Tags whose posts are never used, in addition to the fixed exclusion list."
     )
@@ -87,9 +83,7 @@ class DemoSource(_SourceBase):
     """Pictures drawn by the project itself; needs no network."""
 
     kind: Literal["demo"]
-    concept: str = Field(
-        default="ember", description="Which of the drawn world's held-out characters to learn."
-    )
+    concept: str = Field(default="ember", description="Which of the drawn world's held-out characters to learn.")
     pictures: int = Field(default=60, ge=1, le=5000, description="How many posts to draw.")
 
 
@@ -121,13 +115,9 @@ Source = Annotated[DemoSource | FolderSource | E621Source, Field(discriminator="
 class BaseModelSource(_Model):
     """Where a base model lies: exactly one of `folder`, `file`, `hub`; none at all until its owner fills it in."""
 
-    folder: str | None = Field(
-        default=None, description="A diffusers folder; relative paths start at the study file."
-    )
+    folder: str | None = Field(default=None, description="A diffusers folder; relative paths start at the study file.")
     file: str | None = Field(default=None, description="A single `.safetensors` or `.ckpt` file.")
-    hub: str | None = Field(
-        default=None, description="A Hugging Face hub id, e.g. `CompVis/stable-diffusion-v1-4`."
-    )
+    hub: str | None = Field(default=None, description="A Hugging Face hub id, e.g. `CompVis/stable-diffusion-v1-4`.")
     revision: str | None = Field(default=None, description="Hub revision (branch, tag or commit).")
     note: str | None = Field(default=None, description="What this model is, for people.")
 
@@ -143,34 +133,24 @@ class Shares(_Model):
 
     text: Share | None = Field(default=None, description="Share of pictures with lettering.")
     solo: Share | None = Field(default=None, description="Share of pictures with one subject.")
-    simple_background: Share | None = Field(
-        default=None, description="Share of pictures with a simple background."
-    )
+    simple_background: Share | None = Field(default=None, description="Share of pictures with a simple background.")
 
 
 class Curation(_Model):
     """Which pictures make the training set."""
 
-    images: int | None = Field(
-        default=None, ge=1, description="At most this many pictures, best scored first."
-    )
+    images: int | None = Field(default=None, ge=1, description="At most this many pictures, best scored first.")
     shares: Shares = Field(default=Shares(), description="Shares that the chosen pictures must have.")
-    share_tolerance: Share = Field(
-        default=0.05, description="How far a reached share may lie from its target."
-    )
+    share_tolerance: Share = Field(default=0.05, description="How far a reached share may lie from its target.")
     min_images: int = Field(default=1, ge=1, description="Fewer pictures than this stop the study.")
     min_side: int = Field(default=64, ge=1, description="Shorter side in pixels, at least.")
     max_aspect: float = Field(default=4.0, ge=1, description="Longer side over shorter side, at most.")
     min_score: int | None = Field(default=None, description="Post score, at least.")
-    min_sharpness: float = Field(
-        default=0.0, ge=0, description="Variance of the Laplacian at 256 px, at least."
-    )
+    min_sharpness: float = Field(default=0.0, ge=0, description="Variance of the Laplacian at 256 px, at least.")
     require_tags: list[str] = Field(default=[], description="Only posts with all of these tags.")
     forbid_tags: list[str] = Field(default=[], description="Only posts with none of these tags.")
     drop_duplicates: bool = Field(default=True, description="Keep one picture of each near-duplicate group.")
-    validation_share: Share = Field(
-        default=0.1, le=0.5, description="Share of pictures held out for measuring."
-    )
+    validation_share: Share = Field(default=0.1, le=0.5, description="Share of pictures held out for measuring.")
 
 
 class FocalWeights(_Model):
@@ -188,9 +168,7 @@ class CropSet(_Model):
     size: int = Field(ge=64, le=2048, multiple_of=8, description="Side of the square in pixels.")
     curation: Name = Field(default="default", description="Name of the curation whose pictures are cropped.")
     focal: FocalWeights = FocalWeights()
-    max_upscale: float = Field(
-        default=2.0, ge=1, description="Pictures that need more upscaling are left out."
-    )
+    max_upscale: float = Field(default=2.0, ge=1, description="Pictures that need more upscaling are left out.")
 
 
 class Crops(_Model):
@@ -199,16 +177,11 @@ class Crops(_Model):
     sizes: list[Annotated[int, Field(ge=64, le=2048, multiple_of=8)]] = Field(default=[512, 768])
     focal: FocalWeights = FocalWeights()
     max_upscale: float = Field(default=2.0, ge=1)
-    sets: dict[NameOrNumber, CropSet] = Field(
-        default={}, description="Named crop sets, beside those of `sizes`."
-    )
+    sets: dict[NameOrNumber, CropSet] = Field(default={}, description="Named crop sets, beside those of `sizes`.")
 
     def named(self) -> dict[str, CropSet]:
         """Return every crop set by name, those of `sizes` first; `sets` may redefine one of them."""
-        plain = {
-            str(size): CropSet(size=size, focal=self.focal, max_upscale=self.max_upscale)
-            for size in self.sizes
-        }
+        plain = {str(size): CropSet(size=size, focal=self.focal, max_upscale=self.max_upscale) for size in self.sizes}
         return plain | self.sets
 
 
@@ -218,17 +191,13 @@ class CaptionPlan(_Model):
     source: Literal["none", "e621", "tagger"] = "e621"
     categories: list[Category] | None = Field(default=None, description="Categories kept; null keeps all.")
     drop_categories: list[Category] = Field(default=[], description="Categories left out.")
-    order: list[Category] = Field(
-        default=["species", "general"], description="These categories first, so ordered."
-    )
+    order: list[Category] = Field(default=["species", "general"], description="These categories first, so ordered.")
     budgets: dict[Category, Annotated[int, Field(ge=0)]] = Field(
         default={}, description="At most this many tags of a category in the vocabulary, commonest first."
     )
     min_share: Share = Field(default=0.0, description="Tags on a smaller share of the pictures are dropped.")
     min_count: int = Field(default=1, ge=1, description="Tags on fewer pictures are dropped.")
-    keep: list[str] = Field(
-        default=[], description="Tags kept whatever the other rules say; `*` is a wildcard."
-    )
+    keep: list[str] = Field(default=[], description="Tags kept whatever the other rules say; `*` is a wildcard.")
     drop: list[str] = Field(default=[], description="Tags dropped; `*` is a wildcard.")
     per_image: int | None = Field(default=None, ge=1, description="At most this many tags in one caption.")
     underscores: Literal["spaces", "kept"] = "spaces"
@@ -241,9 +210,7 @@ class CaptionPlan(_Model):
         return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
 
 
-LEARNING_RATE_HELP = (
-    "a number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step)"
-)
+LEARNING_RATE_HELP = "a number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step)"
 
 
 class Variant(_Model):
@@ -251,12 +218,8 @@ class Variant(_Model):
 
     vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
     base: Name = Field(description="Name of an entry of `base_models`.")
-    captions: Name | None = Field(
-        default=None, description="Caption plan; may be left out if the study has one."
-    )
-    crop: NameOrNumber | None = Field(
-        default=None, description="Crop set; may be left out if the study has one."
-    )
+    captions: Name | None = Field(default=None, description="Caption plan; may be left out if the study has one.")
+    crop: NameOrNumber | None = Field(default=None, description="Crop set; may be left out if the study has one.")
     resolution: int | None = Field(
         default=None,
         ge=64,
@@ -264,9 +227,7 @@ class Variant(_Model):
         multiple_of=8,
         description="Training size in pixels; the crop's own if unset.",
     )
-    clip_skip: int = Field(
-        default=1, ge=1, le=12, description="Use the n-th last hidden state (1 = the last)."
-    )
+    clip_skip: int = Field(default=1, ge=1, le=12, description="Use the n-th last hidden state (1 = the last).")
     steps: int | None = Field(default=None, ge=1, description="Optimizer updates, at most.")
     epochs: int | None = Field(default=None, ge=1, description="Passes over the pictures, at most.")
     learning_rate: float | str = Field(default=0.005, description=LEARNING_RATE_HELP)
@@ -274,9 +235,7 @@ class Variant(_Model):
     gradient_accumulation: int = Field(default=1, ge=1)
     optimizer: Literal["adamw"] = "adamw"
     seed: int | None = Field(default=None, ge=0, description="Seed of every draw; the study's seed if unset.")
-    initializer: str = Field(
-        default="*", description="Text whose token vectors start the embedding; empty = zeros."
-    )
+    initializer: str = Field(default="*", description="Text whose token vectors start the embedding; empty = zeros.")
     templates: list[str] = Field(
         default=["[name], [filewords]"],
         min_length=1,
@@ -289,12 +248,8 @@ class Variant(_Model):
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
-    checkpoint_every: int = Field(
-        default=500, ge=1, description="Keep a checkpoint each n updates (and the last)."
-    )
-    token: Token | None = Field(
-        default=None, description="Name of the embedding in prompts and release files."
-    )
+    checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
+    token: Token | None = Field(default=None, description="Name of the embedding in prompts and release files.")
     note: str | None = None
 
     @model_validator(mode="after")
@@ -335,9 +290,7 @@ class Axis(_Model):
     def _search_occurs(self) -> Self:
         needle = self.search or self.values[0]
         if needle not in self.prompt and needle not in self.negative:
-            raise ValueError(
-                f"the search text {needle!r} is neither in the prompt nor in the negative prompt"
-            )
+            raise ValueError(f"the search text {needle!r} is neither in the prompt nor in the negative prompt")
         return self
 
 
@@ -373,9 +326,7 @@ class Study(_Model):
     )
     crops: Crops = Crops()
     captions: dict[Name, CaptionPlan] = Field(default={"none": CaptionPlan(source="none")}, min_length=1)
-    common: dict[str, Any] = Field(
-        default={}, description="Values for every variant that does not set its own."
-    )
+    common: dict[str, Any] = Field(default={}, description="Values for every variant that does not set its own.")
     variants: dict[Name, Variant] = Field(min_length=1)
     evaluation: Evaluation = Evaluation()
 
@@ -407,9 +358,7 @@ class Study(_Model):
         for common, named in (("common", "variants"), ("curation", "curations")):
             shared, entries = data.get(common), data.get(named)
             if isinstance(shared, dict) and isinstance(entries, dict):
-                merged[named] = {
-                    k: shared | (v or {}) if isinstance(v or {}, dict) else v for k, v in entries.items()
-                }
+                merged[named] = {k: shared | (v or {}) if isinstance(v or {}, dict) else v for k, v in entries.items()}
         return merged
 
     @model_validator(mode="after")

@@ -1,0 +1,148 @@
+"""Evaluation: pictures and scores of every checkpoint (per variant); grids and the leaderboard (per study)."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.partitions import (
+    STUDIES,
+    Key,
+    crops_of_variants,
+    split,
+    studies_of_variants,
+    study_partitions,
+    variant_partitions,
+)
+from ti_pipeline.resources import DataStore
+
+__all__ = ["evaluation_grids", "evaluation_images", "evaluation_scores", "leaderboard"]
+
+_OF_VARIANT: dict[str, Any] = {
+    "partitions_def": variant_partitions,
+    "backfill_policy": dg.BackfillPolicy.single_run(),
+    "group_name": "evaluation",
+    "pool": "gpu",
+    "code_version": "1",
+}
+_OF_STUDY: dict[str, Any] = {
+    "partitions_def": study_partitions,
+    "group_name": "evaluation",
+    "code_version": "1",
+}
+# A study may be compared before all of its variants are done; the leaderboard then ranks those that are.
+_FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata={"ti_pipeline/optional": True})
+
+
+@dg.asset(**_OF_VARIANT, kinds={"pytorch", "parquet"})
+def evaluation_images(
+    context: dg.AssetExecutionContext, store: DataStore, embedding: dict[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """The suite's pictures of every chosen checkpoint; cells already rendered are kept."""
+    from ti_pipeline.evaluation.runs import render_variants
+
+    folders = {key: f"evaluation/{split(key).study}/{split(key).part}" for key in context.partition_keys}
+    reads = [f"embeddings/{split(key).study}/{split(key).part}" for key in folders]
+    with store.work(reads=reads, writes=list(folders.values())) as root:
+        tables = render_variants(
+            {key: (STUDIES[split(key).study], split(key).part, embedding[key]) for key in folders},
+            root=root,
+            progress=LogProgress(context),
+        )
+    return by_partition(context, tables.__getitem__, lambda key, table: {"pictures": len(table)})
+
+
+@dg.asset(
+    **_OF_VARIANT,
+    kinds={"pytorch", "parquet"},
+    ins={"crops": dg.AssetIn(partition_mapping=crops_of_variants)},
+)
+def evaluation_scores(
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    evaluation_images: dict[str, pd.DataFrame],
+    crops: dict[str, pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    """What the study's scorer sees in each picture: does the asked value win, and how near is the concept?"""
+    from ti_pipeline.evaluation.runs import score_variant
+
+    def compute(key: str) -> pd.DataFrame:
+        study, part = split(key)
+        crop_key = str(Key(study, str(STUDIES[study].study.variant(part).crop)))
+        folders = [f"evaluation/{study}/{part}", "crops/" + crop_key.replace("__", "/")]
+        with store.work(reads=folders) as root:
+            return score_variant(
+                STUDIES[study],
+                evaluation_images[key],
+                crops[crop_key],
+                root=root,
+                progress=LogProgress(context),
+            )
+
+    def describe(_key: str, table: pd.DataFrame) -> dict[str, Any]:
+        means = table.groupby(["metric", "checkpoint"]).score.mean()
+        return {"mean scores": dg.MetadataValue.json({f"{m} {c}": round(v, 4) for (m, c), v in means.items()})}
+
+    return by_partition(context, compute, describe)
+
+
+@dg.asset(
+    **_OF_STUDY,
+    kinds={"pillow", "parquet"},
+    ins={"evaluation_images": _FROM_VARIANTS, "evaluation_scores": _FROM_VARIANTS},
+)
+def evaluation_grids(
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    evaluation_images: dict[str, pd.DataFrame],
+    evaluation_scores: dict[str, pd.DataFrame],
+) -> dg.MaterializeResult:
+    """Labelled X/Y grids: per variant checkpoint against value, and the variants against each other."""
+    from ti_pipeline.evaluation.grids import grid_thumbnail, write_grids
+    from ti_pipeline.evaluation.runs import together
+
+    study = context.partition_key
+    pictures = together("evaluation_images", evaluation_images)
+    folder = f"evaluation/{study}/grids"
+    reads = [f"evaluation/{study}/{split(key).part}" for key in evaluation_images]
+    with store.work(reads=reads, writes=[folder]) as root:
+        table = write_grids(
+            study,
+            pictures,
+            root=root,
+            folder=folder,
+            title=STUDIES[study].study.title or study,
+            scores=together("evaluation_scores", evaluation_scores),
+        )
+        shown = picture(grid_thumbnail(root / table.path.iloc[0]), "the first grid")
+    return dg.MaterializeResult(value=table, metadata={"missing cells": int(table.missing.sum()), "first grid": shown})
+
+
+@dg.asset(
+    **_OF_STUDY,
+    kinds={"parquet", "pandas"},
+    ins={"embedding": _FROM_VARIANTS, "evaluation_scores": _FROM_VARIANTS},
+)
+def leaderboard(
+    context: dg.AssetExecutionContext,
+    embedding: dict[str, pd.DataFrame],
+    evaluation_scores: dict[str, pd.DataFrame],
+) -> dg.MaterializeResult:
+    """Per axis and overall: every checkpoint with its score, interval and rank; the best is named."""
+    from ti_pipeline.evaluation.runs import require_known_checkpoints, together
+    from ti_pipeline.evaluation.statistics import leaderboard as rank
+    from ti_pipeline.evaluation.statistics import leaderboard_plot
+
+    scores = together("evaluation_scores", evaluation_scores)
+    require_known_checkpoints(scores, embedding)
+    table = rank(scores, seed=STUDIES[context.partition_key].study.seed)
+    best = table[(table.axis == "overall") & table.best].iloc[0]
+    return dg.MaterializeResult(
+        value=table,
+        metadata={
+            "best": str(best.checkpoint),
+            "score": f"{best.score:.3f} ({best.low:.3f}–{best.high:.3f})",
+            "ranking": picture(leaderboard_plot(table), "checkpoints with scores and intervals"),
+        },
+    )

@@ -1,0 +1,118 @@
+"""Pictures: fetched, audited, chosen and cropped. Partitions: study, and crop set for the crops."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.partitions import STUDIES, crops_partitions, split, study_partitions, study_with_crops
+from ti_pipeline.resources import DataStore, E621Site
+
+__all__ = ["crops", "image_audit", "images", "training_set"]
+
+_COMMON: dict[str, Any] = {
+    "partitions_def": study_partitions,
+    "group_name": "pictures",
+    "kinds": {"parquet", "pillow"},
+    "code_version": "1",
+}
+
+
+def _reasons(table: pd.DataFrame, left_out: pd.Series) -> dg.JsonMetadataValue:
+    return dg.MetadataValue.json({str(k): int(v) for k, v in table.loc[left_out, "reason"].value_counts().items()})
+
+
+@dg.asset(**_COMMON, pool="e621")
+def images(
+    context: dg.AssetExecutionContext, store: DataStore, e621: E621Site, posts: pd.DataFrame
+) -> dg.MaterializeResult:
+    """The pictures of kept posts, checked against the stated size and md5; a failed one is a row with its reason."""
+    from ti_pipeline.sources import fetch_images
+
+    with store.work(reads=["images"], writes=["images"]) as root:
+        table = fetch_images(posts, root=root, client=e621.client, progress=LogProgress(context))
+    failed = table.status != "ok"
+    return dg.MaterializeResult(
+        value=table, metadata={"pictures": int((~failed).sum()), "left out": _reasons(table, failed)}
+    )
+
+
+@dg.asset(**_COMMON)
+def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame) -> dg.MaterializeResult:
+    """What each picture really is: decoded format and size, sharpness, detail, background, near-duplicates."""
+    from ti_pipeline.imaging.audit import audit_images
+
+    with store.work(reads=["images"]) as root:
+        table = audit_images(images, root=root, progress=LogProgress(context))
+    failed = table.status != "ok"
+    return dg.MaterializeResult(
+        value=table,
+        metadata={
+            "usable": int((~failed).sum()),
+            "left out": _reasons(table, failed),
+            "near-duplicates": int(table.duplicate_of.notna().sum()),
+        },
+    )
+
+
+@dg.asset(**_COMMON)
+def training_set(
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    posts: pd.DataFrame,
+    post_tags: pd.DataFrame,
+    images: pd.DataFrame,
+    image_audit: pd.DataFrame,
+) -> dg.MaterializeResult:
+    """Which pictures each curation of the study uses, with target shares met; each one left out has its reason."""
+    from ti_pipeline.imaging.contact_sheet import kept_and_rejected_sheet
+    from ti_pipeline.imaging.curation import select_training_set
+
+    study = STUDIES[context.partition_key].study
+    table = select_training_set(posts, post_tags, images, image_audit, study.named_curations(), seed=study.seed)
+    with store.work(reads=["images"]) as root:
+        sheet = kept_and_rejected_sheet(table, root)
+    metadata = {
+        "kept": dg.MetadataValue.json({str(k): int(v) for k, v in table.groupby("curation").kept.sum().items()}),
+        "left out": _reasons(table, ~table.kept),
+        "kept and rejected": picture(sheet, "contact sheet of kept and rejected pictures"),
+    }
+    return dg.MaterializeResult(value=table, metadata=metadata)
+
+
+@dg.asset(
+    **_COMMON | {"partitions_def": crops_partitions},
+    ins={"training_set": dg.AssetIn(partition_mapping=study_with_crops)},
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def crops(
+    context: dg.AssetExecutionContext, store: DataStore, training_set: dict[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """The training set cut to one square size around each picture's focal point."""
+    from ti_pipeline.imaging.contact_sheet import contact_sheet
+    from ti_pipeline.imaging.crop import crop_pictures
+
+    def compute(key: str) -> pd.DataFrame:
+        study, part = split(key)
+        crop_set = STUDIES[study].study.crops.named()[part]
+        folder = f"crops/{study}/{part}"
+        with store.work(reads=["images"], writes=[folder]) as root:
+            return crop_pictures(
+                training_set[study],
+                root=root,
+                folder=folder,
+                crop_set=crop_set,
+                progress=LogProgress(context),
+            )
+
+    def describe(_key: str, table: pd.DataFrame) -> dict[str, Any]:
+        good = table[table.status == "ok"]
+        sheet = contact_sheet([store.root / path for path in good.path.head(48)])
+        return {
+            "crops": len(good),
+            "left out": _reasons(table, table.status != "ok"),
+            "contact sheet": picture(sheet, "contact sheet of crops"),
+        }
+
+    return by_partition(context, compute, describe)

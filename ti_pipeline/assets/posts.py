@@ -1,0 +1,75 @@
+"""Posts, their tags and how often each tag occurs: one partition per study."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from ti_pipeline.assets.policy import policy_of
+from ti_pipeline.assets.reporting import picture
+from ti_pipeline.io_managers import OPTIONAL
+from ti_pipeline.partitions import STUDIES, study_partitions
+from ti_pipeline.resources import E621Site
+
+__all__ = ["post_tags", "posts", "tag_frequencies"]
+
+_COMMON: dict[str, Any] = {
+    "partitions_def": study_partitions,
+    "group_name": "tags",
+    "kinds": {"parquet", "pandas"},
+    "code_version": "1",
+}
+_CATALOG = {name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_aliases", "tag_implications")}
+
+
+@dg.asset(**_COMMON | {"group_name": "source"}, ins=_CATALOG, pool="e621")
+def posts(
+    context: dg.AssetExecutionContext,
+    e621: E621Site,
+    tag_aliases: pd.DataFrame,
+    tag_implications: pd.DataFrame,
+) -> dg.MaterializeResult:
+    """Posts of the study's source that the content policy allows; each left-out post keeps its reason."""
+    from ti_pipeline.e621.records import posts_table
+    from ti_pipeline.sources import fetch_posts
+
+    loaded = STUDIES[context.partition_key]
+    policy = policy_of(loaded, tag_aliases, tag_implications)
+    reading = fetch_posts(loaded.study.source, folder=loaded.path.parent, client=e621.client, seed=loaded.study.seed)
+    table = posts_table(reading.records, policy)
+    for note in reading.notes[:20]:
+        context.log.warning(note)
+    return dg.MaterializeResult(value=table, metadata=_posts_metadata(table, reading.notes))
+
+
+def _posts_metadata(table: pd.DataFrame, notes: list[str]) -> dict[str, Any]:
+    reasons = table.loc[table.status == "dropped", "reason"].value_counts()
+    return {
+        "kept": int((table.status == "kept").sum()),
+        "dropped": dg.MetadataValue.json({str(k): int(v) for k, v in reasons.items()}),
+        "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes[:50]) or "none"),
+    }
+
+
+@dg.asset(**_COMMON, ins={"tag_aliases": dg.AssetIn(metadata=OPTIONAL)})
+def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeResult:
+    """One row per kept post and tag, with old names replaced by those the site uses now."""
+    from ti_pipeline.tagging.tags import post_tags_table
+
+    table = post_tags_table(posts, tag_aliases)
+    return dg.MaterializeResult(
+        value=table,
+        metadata={"tags": int(table.tag.nunique()), "aliases known": len(tag_aliases)},
+    )
+
+
+@dg.asset(**_COMMON, ins={"tag_catalog": dg.AssetIn(metadata=OPTIONAL)})
+def tag_frequencies(posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame) -> dg.MaterializeResult:
+    """How many pictures carry each tag, per category, beside the whole site where the catalog knows it."""
+    from ti_pipeline.tagging.frequencies import tag_frequencies as count
+    from ti_pipeline.tagging.plots import frequency_plot
+
+    table = count(post_tags, tag_catalog, posts_count=int((posts.status == "kept").sum()))
+    return dg.MaterializeResult(
+        value=table, metadata={"commonest tags": picture(frequency_plot(table), "bars: the commonest tags")}
+    )

@@ -1,0 +1,125 @@
+"""What leaves the house: the report to decide from, and the release to hand to others; per study."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from ti_pipeline.io_managers import Tables
+from ti_pipeline.partitions import STUDIES, keys_of, split, studies_of_crops, studies_of_plans, study_partitions
+from ti_pipeline.partitions import studies_of_variants as of_variants
+from ti_pipeline.resources import DataStore
+
+__all__ = ["release", "report"]
+
+_OF_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+_COMPARED = ("evaluation_grids", "leaderboard")
+_PARTS = {
+    "vocabulary": ("plans", studies_of_plans),
+    "captions": ("plans", studies_of_plans),
+    "crops": ("crops", studies_of_crops),
+    "embedding": ("variants", of_variants),
+    "evaluation_images": ("variants", of_variants),
+    "evaluation_scores": ("variants", of_variants),
+}
+_COMMON: dict[str, Any] = {
+    "partitions_def": study_partitions,
+    "group_name": "publishing",
+    "code_version": "1",
+    "deps": [
+        *_OF_STUDY,
+        *_COMPARED,
+        *(dg.AssetDep(name, partition_mapping=mapping) for name, (_, mapping) in _PARTS.items()),
+    ],
+}
+
+
+@dg.asset(**_COMMON, kinds={"html"})
+def report(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
+    """One self-contained page with everything a person decides from."""
+    from ti_pipeline.publishing.report import write_report
+
+    study = context.partition_key
+    with store.work(reads=_folders(study), writes=["reports"]) as root:
+        path = root / "reports" / f"{study}.html"
+        write_report(_results(study, store), path)
+    context.log.info(f"report: {path}")
+    return dg.MaterializeResult(metadata={"report": dg.MetadataValue.path(str(path)), "bytes": path.stat().st_size})
+
+
+@dg.asset(**_COMMON, kinds={"safetensors"})
+def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
+    """The best checkpoint as files that A1111, ComfyUI, diffusers and InvokeAI load, with card and attribution."""
+    from ti_pipeline.publishing.release import write_release
+
+    study = context.partition_key
+    with store.work(reads=_folders(study), writes=[f"releases/{study}"]) as root:
+        made = write_release(_results(study, store), root / "releases" / study)
+    context.log.info(f"release: {made.folder}")
+    files = "\n".join(f"- `{path.relative_to(made.folder).as_posix()}`" for path in made.files)
+    return dg.MaterializeResult(
+        metadata={
+            "release": dg.MetadataValue.path(str(made.folder)),
+            "best checkpoint": made.best_checkpoint,
+            "files": dg.MetadataValue.md(files),
+        }
+    )
+
+
+def _folders(study: str) -> list[str]:
+    return ["images", f"crops/{study}", f"embeddings/{study}", f"evaluation/{study}"]
+
+
+def _results(study: str, store: DataStore) -> Any:
+    """Gather a study's tables; parts that were never made (an untrained variant) are left out and named."""
+    from upath import UPath
+
+    from ti_pipeline.publishing.inputs import StudyResults
+
+    tables, loaded = Tables(UPath(store.url)), STUDIES[study]
+    single = {name: tables.read(name, study) for name in (*_OF_STUDY, *_COMPARED)}
+    absent = [name for name, table in single.items() if table is None]
+    if absent:
+        raise FileNotFoundError(f"study {study}: no table {', '.join(absent)}; run the jobs prepare and compare first")
+    parts = {name: dict(_present(tables, name, kind, study)) for name, (kind, _) in _PARTS.items()}
+    warnings = [
+        f"{name} of {split(key).part} is not there: it has not been made yet"
+        for name, (kind, _) in _PARTS.items()
+        for key in keys_of(kind, study)
+        if split(key).part not in parts[name]
+    ]
+    return StudyResults(
+        study=loaded.study,
+        root=store.root,
+        **single,
+        vocabularies=parts.pop("vocabulary"),
+        embeddings=parts.pop("embedding"),
+        losses=_losses(store, study),
+        **parts,
+        warnings=warnings,
+        study_text=loaded.text,
+        versions=_versions(),
+    )
+
+
+def _present(tables: Tables, name: str, kind: str, study: str) -> Iterator[tuple[str, Any]]:
+    for key in keys_of(kind, study):
+        table = tables.read(name, key)
+        if table is not None:
+            yield split(key).part, table
+
+
+def _losses(store: DataStore, study: str) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    from ti_pipeline.schemas import from_arrow
+
+    variants = STUDIES[study].study.variants
+    paths = {name: store.root / "embeddings" / study / name / "losses.parquet" for name in variants}
+    return {name: from_arrow(pq.read_table(path)) for name, path in paths.items() if path.exists()}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("ti_pipeline", "dagster", "torch", "diffusers", "transformers")}

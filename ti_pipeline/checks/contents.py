@@ -1,0 +1,169 @@
+"""Checks of what tables and files say: policy, pictures, crops, captions, training, grids.
+
+Blocking where going on would train on something it must not, or waste a GPU.
+"""
+
+import dagster as dg
+import pandas as pd
+
+from ti_pipeline.assets.policy import policy_of
+from ti_pipeline.checks.contracts import table_check, verdict
+from ti_pipeline.io_managers import Tables
+from ti_pipeline.partitions import STUDIES, keys_of, split
+from ti_pipeline.resources import DataStore, repository_root
+
+__all__ = ["CONTENT_CHECKS"]
+
+Frames = dict[str, pd.DataFrame]
+
+
+def _stored(store: DataStore, table: str, partition: str | None) -> pd.DataFrame:
+    """Return a table that the checked one was made from (empty where the optional catalog was never made)."""
+    from upath import UPath
+
+    from ti_pipeline.schemas import TABLES
+
+    frame = Tables(UPath(store.url)).read(table, partition)
+    return TABLES[table].empty() if frame is None else frame
+
+
+def _excluded_in(store: DataStore, frames: Frames, column: str) -> list[str]:
+    aliases, implications = (_stored(store, name, None) for name in ("tag_aliases", "tag_implications"))
+    problems = []
+    for key, frame in frames.items():
+        policy = policy_of(STUDIES[split(key).study], aliases, implications)
+        tags = frame[column].explode() if column == "tags" else frame[column]
+        found = sorted(set(tags.dropna()) & policy.excluded)
+        problems += [f"{key}: excluded tag {tag!r}" for tag in found]
+    return problems
+
+
+@table_check("post_tags", blocking=True, description="No tag of the content policy's exclusion list.")
+def no_excluded_tags_in_posts(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    return verdict(_excluded_in(store, frames, "tag"))
+
+
+@table_check("vocabulary", blocking=True, description="No excluded tag is kept for captions.")
+def no_excluded_tags_in_vocabulary(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    return verdict(_excluded_in(store, {k: f[f.kept] for k, f in frames.items()}, "tag"))
+
+
+@table_check("captions", blocking=True, description="No excluded tag in any caption.")
+def no_excluded_tags_in_captions(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    return verdict(_excluded_in(store, frames, "tags"))
+
+
+@table_check("training_set", blocking=True, description="No two kept pictures are the same or nearly so.")
+def no_duplicate_pictures(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    problems = []
+    for study, frame in frames.items():
+        curations = STUDIES[study].study.named_curations()
+        audit = _stored(store, "image_audit", study)
+        copies = set(audit.loc[audit.duplicate_of.notna(), "post_id"])
+        kept = frame[frame.kept & frame.post_id.isin(copies)]
+        problems += [
+            f"{study}: curation {row.curation} keeps {row.post_id}, a near-duplicate"
+            for row in kept.itertuples()
+            if curations[row.curation].drop_duplicates
+        ]
+    return verdict(problems)
+
+
+@table_check("training_set", blocking=True, description="Every curation keeps at least its `min_images`.")
+def enough_pictures(frames: Frames) -> dg.AssetCheckResult:
+    problems = []
+    for study, frame in frames.items():
+        for name, curation in STUDIES[study].study.named_curations().items():
+            kept = int(frame.loc[frame.curation == name, "kept"].sum())
+            if kept < curation.min_images:
+                problems.append(f"{study}: curation {name} keeps {kept}, wants {curation.min_images}")
+    return verdict(problems)
+
+
+@table_check("crops", blocking=True, description="Each crop is RGB, exactly its size, and has no padding.")
+def crops_are_exact(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    from ti_pipeline.imaging.verify import crop_problems
+
+    problems = []
+    for key, frame in frames.items():
+        audit = _stored(store, "image_audit", split(key).study)
+        problems += [f"{key}: {problem}" for problem in crop_problems(frame, audit, store.root)]
+    return verdict(problems)
+
+
+@table_check("crops", blocking=True, description="At least one picture to train on.")
+def something_to_train_on(frames: Frames) -> dg.AssetCheckResult:
+    empty = [key for key, f in frames.items() if not ((f.status == "ok") & (f.split == "train")).any()]
+    return verdict([f"{key}: no crop to train on" for key in empty])
+
+
+@table_check("captions", description="Captions fit into the tokens that their variants' vectors leave of 75.")
+def captions_fit(frames: Frames) -> dg.AssetCheckResult:
+    cut = {k: n for key, frame in frames.items() for k, n in _cut_captions(key, frame).items() if n}
+    words = ", ".join(f"{variant}: {n}" for variant, n in cut.items())
+    return dg.AssetCheckResult(
+        passed=not cut,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"captions whose tail is cut, per variant: {words}" if cut else None,
+        metadata={"cut captions": dg.MetadataValue.json(cut)},
+    )
+
+
+@table_check("embedding", blocking=True, description="Every loss is a finite number.")
+def losses_are_finite(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    problems = []
+    for key in frames:
+        study, part = split(key)
+        path = store.root / "embeddings" / study / part / "losses.parquet"
+        losses = pq.read_table(path, columns=["step", "loss"]).to_pandas()
+        bad = losses.loc[~np.isfinite(losses.loss), "step"]
+        problems += [f"{key}: loss of step {step} is not finite" for step in bad]
+    return verdict(problems)
+
+
+@table_check("embedding", blocking=True, description="Training moved the vectors away from their start.")
+def embedding_moved(frames: Frames) -> dg.AssetCheckResult:
+    still = [f"{key}: {row.checkpoint}" for key, f in frames.items() for row in f.itertuples() if row.moved <= 0]
+    return verdict([f"{name} equals its initial vectors" for name in still])
+
+
+@table_check("evaluation_grids", description="No grid lacks a picture.")
+def grids_are_complete(frames: Frames) -> dg.AssetCheckResult:
+    lacking = [row for frame in frames.values() for row in frame[frame.missing > 0].itertuples()]
+    return verdict([f"{row.grid}: {row.missing} pictures missing" for row in lacking])
+
+
+def _cut_captions(key: str, captions: pd.DataFrame) -> dict[str, int]:
+    """Return, per variant that uses this plan, how many of its captions lose their tail."""
+    from ti_pipeline.tagging.captions import captions_over_budget
+    from ti_pipeline.tagging.tokens import clip_tokenizer
+
+    study, plan = split(key)
+    # Every Stable Diffusion 1.x and 2.x base shares CLIP's vocabulary, so the shipped tokenizer counts for all.
+    tokenizer = clip_tokenizer(repository_root() / "data" / "base_models" / "demo" / "tokenizer")
+    cut = {}
+    for variant_key in keys_of("variants", study):
+        variant = STUDIES[study].study.variant(split(variant_key).part)
+        if variant.captions == plan:
+            template = max(variant.templates, key=len)
+            over = captions_over_budget(captions, vectors=variant.vectors, tokenizer=tokenizer, template=template)
+            cut[split(variant_key).part] = len(over)
+    return cut
+
+
+CONTENT_CHECKS = (
+    no_excluded_tags_in_posts,
+    no_excluded_tags_in_vocabulary,
+    no_excluded_tags_in_captions,
+    no_duplicate_pictures,
+    enough_pictures,
+    crops_are_exact,
+    something_to_train_on,
+    captions_fit,
+    losses_are_finite,
+    embedding_moved,
+    grids_are_complete,
+)

@@ -1,0 +1,120 @@
+"""Evaluation over whole variants: choose checkpoints, load their files, render and score.
+
+Here: what connects tables with the sampler and the scorer. Not here: how a picture is drawn (`sampler`) or judged
+(`scorers`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ti_pipeline.contracts import TableError
+from ti_pipeline.schemas import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from ti_pipeline.evaluation.suites import Cell
+    from ti_pipeline.inversion.base_models import Base
+    from ti_pipeline.inversion.embedding_files import Embedding
+    from ti_pipeline.study_files import LoadedStudy
+
+    Progress = Callable[[int, int, str], None]
+
+__all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together"]
+
+
+def together(table: str, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all frames, or an empty frame of the contract. Raises `TableError` when there are none."""
+    import pandas as pd
+
+    if not frames:
+        raise TableError(f"there is no table {table} of any variant: run the job evaluate for at least one variant")
+    return pd.concat(list(frames.values()), ignore_index=True)[[c.name for c in TABLES[table].columns]]
+
+
+def require_known_checkpoints(scores: pd.DataFrame, embeddings: Mapping[str, pd.DataFrame]) -> None:
+    """Raise `TableError` when a scored checkpoint is no longer in the embedding tables (trained anew since)."""
+    known = {name for frame in embeddings.values() for name in frame.checkpoint}
+    unknown = sorted(set(scores.checkpoint) - known)
+    if unknown:
+        raise TableError(f"scores of checkpoints that are gone: {', '.join(unknown)}; run the job evaluate again")
+
+
+def render_variants(
+    wanted: Mapping[str, tuple[LoadedStudy, str, pd.DataFrame]], *, root: Path, progress: Progress | None = None
+) -> dict[str, pd.DataFrame]:
+    """Render the suite of several variants; those of one base model after another share it in memory.
+
+    `wanted` maps a partition key to the study, the variant's name and its `embedding` table. Returns one
+    `evaluation_images` table per key. Raises what base models, embedding files and suites raise.
+    """
+    from ti_pipeline.evaluation.sampler import render_cells
+    from ti_pipeline.evaluation.suites import cells_for
+    from ti_pipeline.inversion.base_models import base_identity, load_base
+
+    bases: dict[str, Base] = {}
+    tables = {}
+    for key, (loaded, name, checkpoints) in wanted.items():
+        variant = loaded.study.variant(name)
+        source, folder = loaded.study.base_models[variant.base], loaded.path.parent
+        identity = base_identity(variant.base, source, folder=folder)
+        if identity not in bases:
+            bases.clear()  # one base model in memory at a time
+            bases[identity] = load_base(variant.base, source, folder=folder)
+        cells = cells_for(loaded.study, name, checkpoints, identity)
+        tables[key] = render_cells(
+            cells,
+            base=bases[identity],
+            embeddings=_embeddings(cells, checkpoints, root, str(variant.token)),
+            root=root,
+            folder=f"evaluation/{loaded.study.name}/{name}",
+            batch_size=loaded.study.evaluation.batch_size,
+            infotext_extra={"Study": loaded.study.name},
+            progress=progress,
+        )
+    return tables
+
+
+def _embeddings(cells: list[Cell], checkpoints: pd.DataFrame, root: Path, token: str) -> dict[str, Embedding]:
+    """Load the checkpoint files that the cells use; each must still be the file that the table names."""
+    import dataclasses
+
+    from ti_pipeline.files import sha256_of
+    from ti_pipeline.inversion.embedding_files import EmbeddingFileError, load_embedding
+
+    used = {cell.checkpoint for cell in cells}
+    loaded = {}
+    for row in checkpoints[checkpoints.checkpoint.isin(used)].itertuples():
+        path = root / str(row.safetensors_path)
+        if not path.exists() or sha256_of(path) != row.sha256:
+            raise EmbeddingFileError(f"{path} is gone or was changed since training; run the job train again")
+        loaded[str(row.checkpoint)] = dataclasses.replace(load_embedding(path), name=token)
+    return loaded
+
+
+def score_variant(
+    loaded: LoadedStudy,
+    images: pd.DataFrame,
+    crops: pd.DataFrame,
+    *,
+    root: Path,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Score a variant's pictures with the study's scorer, against its held-out crops (else those trained on).
+
+    Returns an `evaluation_scores` table. Raises `ScorerError` when the scorer cannot be loaded.
+    """
+    from ti_pipeline.evaluation.scorers import load_scorer, score_images
+    from ti_pipeline.evaluation.suites import axes_of
+
+    good = crops[crops.status == "ok"]
+    held_out = good[good.split == "validation"]
+    references = [root / path for path in (held_out if len(held_out) else good).path]
+    scorer = load_scorer(loaded.study.evaluation.scorer, folder=loaded.path.parent)
+    return score_images(
+        images, axes_of(loaded.study), scorer, root=root, references=references, progress=progress
+    )

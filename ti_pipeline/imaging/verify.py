@@ -1,0 +1,38 @@
+"""Looks at finished crops as a stranger would: right size, RGB, inside the picture they were cut from.
+
+Not here: how crops are made (`crop`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+__all__ = ["crop_problems"]
+
+
+def crop_problems(crops: pd.DataFrame, audit: pd.DataFrame, root: Path) -> list[str]:
+    """Return a sentence per crop that is missing, not RGB, not exactly its size, or reaches outside its picture.
+
+    A square that lies inside the upright picture (`audit`: width, height in pixels) cannot have padding.
+    """
+    from PIL import Image
+
+    bounds = {row.post_id: (row.width, row.height) for row in audit.itertuples()}
+    problems = []
+    for row in crops[crops.status == "ok"].itertuples():
+        path = root / str(row.path)
+        if not path.exists():
+            problems.append(f"{row.path} is not there")
+            continue
+        with Image.open(path) as picture:
+            if picture.mode != "RGB" or picture.size != (row.size, row.size):
+                problems.append(f"{row.path} is {picture.mode} {picture.size}, wants RGB {row.size} × {row.size}")
+        width, height = bounds.get(row.post_id, (0, 0))
+        if row.left + row.side > width or row.top + row.side > height:
+            problems.append(f"{row.path}: the square reaches outside its {width} × {height} picture")
+    return problems

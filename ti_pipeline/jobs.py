@@ -1,0 +1,106 @@
+"""Jobs: what people and schedulers run. All of them work in one process.
+
+`catalog`, `train`, `evaluate` and `compare` are plain asset jobs. A Dagster asset job has one kind of partition;
+`prepare` (a study, with its plans and crop sets) and `demo` (everything) therefore run the asset jobs that they are
+made of one after the other, each as a run of its own, visible in the UI.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from ti_pipeline.partitions import keys_of, study_partitions
+
+__all__ = ["DEMO_STUDY", "JOBS"]
+
+DEMO_STUDY = "demo"
+_IN_PROCESS: dict[str, Any] = {"executor_def": dg.in_process_executor}
+
+
+def _asset_job(name: str, description: str, *assets: str) -> Any:
+    selection = dg.AssetSelection.assets(*assets)
+    return dg.define_asset_job(name, selection, description=description, **_IN_PROCESS)
+
+
+_PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+ASSET_JOBS = (
+    _asset_job(
+        "catalog", "The site's tags, aliases and implications.", "tag_catalog", "tag_aliases", "tag_implications"
+    ),
+    _asset_job("prepare_study", "From posts to the training set (part of `prepare`).", *_PREPARE_STUDY),
+    _asset_job("prepare_captions", "Vocabulary and captions (part of `prepare`).", "vocabulary", "captions"),
+    _asset_job("prepare_crops", "Crops (part of `prepare`).", "crops"),
+    _asset_job("train", "Train a variant, or a range of variants in one process.", "embedding"),
+    _asset_job("evaluate", "Render and score a variant's checkpoints.", "evaluation_images", "evaluation_scores"),
+    _asset_job(
+        "compare",
+        "Grids, leaderboard, report and release of a study.",
+        "evaluation_grids",
+        "leaderboard",
+        "report",
+        "release",
+    ),
+)
+
+
+def _run(context: dg.OpExecutionContext, job: str, keys: list[str]) -> None:
+    """Run an asset job over one partition or a range of them, in this process; raise if it fails."""
+    tags = {"ti_pipeline/started_by": context.run_id}
+    if len(keys) == 1:
+        tags["dagster/partition"] = keys[0]
+    else:
+        tags |= {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+    context.log.info(f"{job}: {', '.join(keys)}")
+    result = context.repository_def.get_job(job).execute_in_process(
+        instance=context.instance, tags=tags, raise_on_error=False
+    )
+    if not result.success:
+        raise dg.Failure(f"{job} failed for {', '.join(keys)}: {_first_failure(result)}", allow_retries=False)
+
+
+def _first_failure(result: dg.ExecuteInProcessResult) -> str:
+    """Return the innermost message of the first failed step."""
+    for event in result.all_events:
+        error = getattr(event.event_specific_data, "error", None)
+        if event.is_step_failure and error is not None:
+            while error.cause is not None:
+                error = error.cause
+            return f"{event.step_key}: {error.message.strip()}"
+    return f"see run {result.run_id}"
+
+
+def _prepare(context: dg.OpExecutionContext, study: str) -> None:
+    _run(context, "prepare_study", [study])
+    _run(context, "prepare_captions", keys_of("plans", study))
+    _run(context, "prepare_crops", keys_of("crops", study))
+
+
+@dg.op
+def prepare_study_and_parts(context: dg.OpExecutionContext) -> None:
+    """Posts to training set, then captions of every plan and crops of every crop set of the study."""
+    _prepare(context, context.partition_key)
+
+
+@dg.op
+def everything(context: dg.OpExecutionContext) -> None:
+    """The whole graph for the study `demo`."""
+    _prepare(context, DEMO_STUDY)
+    variants = keys_of("variants", DEMO_STUDY)
+    for job in ("train", "evaluate"):
+        _run(context, job, variants)
+    _run(context, "compare", [DEMO_STUDY])
+
+
+@dg.job(partitions_def=study_partitions, **_IN_PROCESS)
+def prepare() -> None:
+    """Everything a study needs before training: posts to training set, captions, crops."""
+    prepare_study_and_parts()
+
+
+@dg.job(**_IN_PROCESS)
+def demo() -> None:
+    """The whole graph for the study `demo`, from drawings to the report."""
+    everything()
+
+
+JOBS = (*ASSET_JOBS, prepare, demo)

@@ -1,0 +1,162 @@
+"""Column lineage: from which upstream columns each column of a table is computed, as the UI draws it.
+
+Here: the declaration only. A test holds it to the table contracts and to the asset graph.
+"""
+
+from typing import Final
+
+__all__ = ["LINEAGE"]
+
+_TAG_COLUMNS = tuple(
+    ("posts", f"tags_{category}")
+    for category in (
+        "general",
+        "artist",
+        "contributor",
+        "copyright",
+        "character",
+        "species",
+        "invalid",
+        "meta",
+        "lore",
+    )
+)
+_ALIASES = (("tag_aliases", "antecedent"), ("tag_aliases", "consequent"))
+_CHECKPOINT = {name: (("embedding", name),) for name in ("checkpoint", "step")}
+
+Sources = tuple[tuple[str, str], ...]
+
+
+LINEAGE: Final[dict[str, dict[str, Sources]]] = {
+    "post_tags": {
+        "post_id": (("posts", "post_id"),),
+        "tag": (*_TAG_COLUMNS, *_ALIASES),
+        "category": _TAG_COLUMNS,
+    },
+    "tag_frequencies": {
+        "tag": (("post_tags", "tag"),),
+        "category": (("post_tags", "category"),),
+        "count": (("post_tags", "post_id"), ("post_tags", "tag")),
+        "share": (("post_tags", "post_id"), ("post_tags", "tag"), ("posts", "status")),
+        "rank": (("post_tags", "tag"),),
+        "category_rank": (("post_tags", "tag"), ("post_tags", "category")),
+        "category_share": (("post_tags", "tag"), ("post_tags", "category")),
+        "site_count": (("tag_catalog", "post_count"),),
+    },
+    "vocabulary": {
+        "tag": (("tag_frequencies", "tag"),),
+        "category": (("tag_frequencies", "category"),),
+        "count": (("tag_frequencies", "count"),),
+        "share": (("tag_frequencies", "share"),),
+        "kept": (("tag_frequencies", "category"), ("tag_frequencies", "count"), ("tag_frequencies", "share")),
+        "reason": (("tag_frequencies", "category"), ("tag_frequencies", "count"), ("tag_frequencies", "share")),
+    },
+    "captions": {
+        "post_id": (("posts", "post_id"),),
+        "caption": (("post_tags", "tag"), ("vocabulary", "kept"), ("vocabulary", "share")),
+        "tags": (("post_tags", "tag"), ("vocabulary", "kept"), ("vocabulary", "share")),
+        "tag_count": (("post_tags", "tag"), ("vocabulary", "kept")),
+        "dropped_tags": (("post_tags", "tag"), ("vocabulary", "kept")),
+    },
+    "images": {
+        "post_id": (("posts", "post_id"),),
+        "status": (("posts", "file_url"), ("posts", "md5"), ("posts", "file_size")),
+        "reason": (("posts", "file_url"), ("posts", "md5"), ("posts", "file_size")),
+        "path": (("posts", "md5"), ("posts", "ext")),
+        "md5": (("posts", "file_url"),),
+        "sha256": (("posts", "file_url"),),
+        "file_size": (("posts", "file_url"),),
+    },
+    "image_audit": {
+        "post_id": (("images", "post_id"),),
+        **dict.fromkeys(
+            (
+                "format",
+                "width",
+                "height",
+                "mode",
+                "frames",
+                "exif_orientation",
+                "has_alpha",
+                "sharpness",
+                "detail",
+                "simple_background",
+                "phash",
+            ),
+            (("images", "path"),),
+        ),
+        "status": (("images", "status"), ("images", "path")),
+        "reason": (("images", "reason"), ("images", "path")),
+        "duplicate_of": (("images", "path"), ("images", "post_id")),
+    },
+    "training_set": {
+        "post_id": (("posts", "post_id"),),
+        "kept": (
+            ("posts", "score"),
+            ("image_audit", "status"),
+            ("image_audit", "width"),
+            ("image_audit", "height"),
+            ("image_audit", "sharpness"),
+            ("image_audit", "duplicate_of"),
+            ("post_tags", "tag"),
+        ),
+        "reason": (("image_audit", "reason"), ("posts", "score"), ("post_tags", "tag")),
+        "path": (("images", "path"),),
+        "solo": (("post_tags", "tag"),),
+        "simple_background": (("post_tags", "tag"),),
+        "text": (("post_tags", "tag"),),
+    },
+    "crops": {
+        "post_id": (("training_set", "post_id"),),
+        "split": (("training_set", "split"),),
+        **dict.fromkeys(
+            ("status", "reason", "path", "left", "top", "side", "focus_x", "focus_y", "detectors", "sha256"),
+            (("training_set", "path"),),
+        ),
+    },
+    "embedding": dict.fromkeys(
+        (
+            "pt_path",
+            "safetensors_path",
+            "sha256",
+            "pt_sha256",
+            "short_hash",
+            "mean_loss",
+            "validation_loss",
+            "moved",
+            "mean_norm",
+        ),
+        (("crops", "path"), ("crops", "sha256"), ("captions", "caption")),
+    ),
+    "evaluation_images": {
+        **_CHECKPOINT,
+        "cell": (("embedding", "sha256"),),
+        "path": (("embedding", "safetensors_path"),),
+        "sha256": (("embedding", "safetensors_path"),),
+    },
+    "evaluation_scores": {
+        **{
+            column: (("evaluation_images", column),)
+            for column in ("cell", "variant", "checkpoint", "step", "axis", "value", "seed")
+        },
+        "score": (("evaluation_images", "path"), ("crops", "path")),
+        "read_as": (("evaluation_images", "path"),),
+    },
+    "evaluation_grids": {
+        "axis": (("evaluation_images", "axis"),),
+        "variant": (("evaluation_images", "variant"),),
+        "seed": (("evaluation_images", "seed"),),
+        "missing": (("evaluation_images", "path"),),
+        "path": (("evaluation_images", "path"), ("evaluation_scores", "score")),
+    },
+    "leaderboard": {
+        "axis": (("evaluation_scores", "axis"),),
+        "variant": (("evaluation_scores", "variant"),),
+        "checkpoint": (("evaluation_scores", "checkpoint"),),
+        "step": (("evaluation_scores", "step"),),
+        **dict.fromkeys(
+            ("score", "low", "high", "pictures", "mismatches", "rank", "best", "tied"),
+            (("evaluation_scores", "score"), ("evaluation_scores", "metric")),
+        ),
+    },
+}

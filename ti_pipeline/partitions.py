@@ -1,0 +1,104 @@
+"""Partitions: which keys exist, and how those of one asset lead to those of the next.
+
+Keys come from the study files when definitions load: adding a study is adding a file and reloading. The separator is
+chosen here once. Not here: what a study means (`studies`) or what is computed for a key (`assets`).
+"""
+
+from typing import NamedTuple
+
+import dagster as dg
+
+from ti_pipeline.study_files import LoadedStudy, load_studies, study_folders
+
+__all__ = [
+    "SEPARATOR",
+    "STUDIES",
+    "Key",
+    "crops_of_variants",
+    "crops_partitions",
+    "plan_partitions",
+    "plans_of_variants",
+    "split",
+    "studies_of_crops",
+    "studies_of_plans",
+    "studies_of_variants",
+    "study_partitions",
+    "study_with_crops",
+    "study_with_plans",
+    "study_with_variants",
+    "variant_partitions",
+]
+
+# Safe in file names, shells and addresses; names in studies cannot contain it (studies.NAME_PATTERN).
+SEPARATOR = "__"
+
+
+class Key(NamedTuple):
+    """The two parts of a partition key such as `demo__v8`; `part` is a plan, a crop set or a variant."""
+
+    study: str
+    part: str
+
+    def __str__(self) -> str:
+        return f"{self.study}{SEPARATOR}{self.part}"
+
+
+def split(key: str) -> Key:
+    """Return the parts of a partition key of plans, crops or variants."""
+    study, _, part = key.partition(SEPARATOR)
+    return Key(study, part)
+
+
+STUDIES: dict[str, LoadedStudy] = load_studies(study_folders())
+
+
+def _keys(parts: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {study: [str(Key(study, part)) for part in names] for study, names in parts.items()}
+
+
+_PLANS = _keys({name: list(loaded.study.captions) for name, loaded in STUDIES.items()})
+_CROPS = _keys({name: list(loaded.study.crops.named()) for name, loaded in STUDIES.items()})
+_VARIANTS = _keys({name: list(loaded.study.variants) for name, loaded in STUDIES.items()})
+
+
+def _definition(keys: dict[str, list[str]]) -> dg.StaticPartitionsDefinition:
+    return dg.StaticPartitionsDefinition([key for of_study in keys.values() for key in of_study])
+
+
+study_partitions = dg.StaticPartitionsDefinition(list(STUDIES))
+plan_partitions = _definition(_PLANS)
+crops_partitions = _definition(_CROPS)
+variant_partitions = _definition(_VARIANTS)
+
+# A mapping is written from the upstream key to the downstream keys that read it.
+study_with_plans = dg.StaticPartitionMapping(_PLANS)
+study_with_crops = dg.StaticPartitionMapping(_CROPS)
+study_with_variants = dg.StaticPartitionMapping(_VARIANTS)
+
+
+def _back(keys: dict[str, list[str]]) -> dg.StaticPartitionMapping:
+    return dg.StaticPartitionMapping({key: study for study, of_study in keys.items() for key in of_study})
+
+
+studies_of_plans = _back(_PLANS)
+studies_of_crops = _back(_CROPS)
+studies_of_variants = _back(_VARIANTS)
+
+
+def _used_by_variants(field: str) -> dg.StaticPartitionMapping:
+    """Map each plan or crop set to the variants that name it in `field`; unused ones map to none."""
+    used: dict[str, set[str]] = {}
+    for name, loaded in STUDIES.items():
+        for variant in loaded.study.variants:
+            part = getattr(loaded.study.variant(variant), field)
+            used.setdefault(str(Key(name, part)), set()).add(str(Key(name, variant)))
+    return dg.StaticPartitionMapping(used)
+
+
+plans_of_variants = _used_by_variants("captions")
+crops_of_variants = _used_by_variants("crop")
+
+
+def keys_of(kind: str, study: str) -> list[str]:
+    """Return the keys of one study, in the file's order; `kind` is `plans`, `crops` or `variants`."""
+    return {"plans": _PLANS, "crops": _CROPS, "variants": _VARIANTS}[kind][study]

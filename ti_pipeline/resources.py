@@ -1,0 +1,117 @@
+"""Resources: what assets may touch outside their tables: the data folder, the site, the tag catalog.
+
+Here: configuration read from the environment and turned into plain objects. Not here: the protocol (`e621`), or
+formats of what is stored.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from upath import UPath
+
+if TYPE_CHECKING:
+    from ti_pipeline.e621.client import E621Client
+
+__all__ = ["CatalogSource", "DataStore", "E621Site", "data_url", "repository_root"]
+
+
+def repository_root() -> Path:
+    """Return the folder that holds `ti_pipeline/` and `data/`."""
+    return Path(__file__).resolve().parents[1]
+
+
+def data_url() -> str:
+    """Return where everything is written: `TI_DATA`, or `data/store` of this checkout."""
+    return os.environ.get("TI_DATA") or str(repository_root() / "data" / "store")
+
+
+class DataStore(dg.ConfigurableResource):
+    """The data folder: pictures, crops, embeddings, grids, reports and releases as plain files.
+
+    Programs that draw and train work on local files. On a local folder they work in place; on a remote store (any
+    fsspec URL) they work in a local mirror, which `work` fills before and sends back after.
+    """
+
+    url: str
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the data folder is a folder of this machine."""
+        return UPath(self.url).protocol in ("", "file", "local")
+
+    @property
+    def root(self) -> Path:
+        """Return the local folder to work in: the data folder itself, or its mirror (`TI_MIRROR`)."""
+        if self.is_local:
+            return Path(UPath(self.url).path).resolve()
+        from ti_pipeline.files import fingerprint
+
+        mirrors = os.environ.get("TI_MIRROR") or str(Path(tempfile.gettempdir()) / "ti_pipeline-mirror")
+        return Path(mirrors) / fingerprint(self.url)[:16]
+
+    @contextlib.contextmanager
+    def work(self, *, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Iterator[Path]:
+        """Yield the local root with the folders of `reads` in it; send the folders of `writes` back at the end.
+
+        What was written is sent also when the body fails: the next run goes on from there.
+        """
+        root = self.root
+        if self.is_local:
+            yield root
+            return
+        for folder in (*reads, *writes):
+            self._pull(folder)
+        try:
+            yield root
+        finally:
+            for folder in writes:
+                self._push(folder)
+
+    def _pull(self, folder: str) -> None:
+        remote = UPath(self.url) / folder
+        for source in (p for p in (remote.rglob("*") if remote.exists() else ()) if p.is_file()):
+            target = self.root / folder / source.relative_to(remote).as_posix()
+            if not target.exists() or target.stat().st_size != source.stat().st_size:
+                from ti_pipeline.files import write_atomically
+
+                with write_atomically(target) as aside:
+                    aside.write_bytes(source.read_bytes())
+
+    def _push(self, folder: str) -> None:
+        local = self.root / folder
+        kept = {p.relative_to(local).as_posix(): p for p in local.rglob("*") if p.is_file() and p.name[0] != "."}
+        remote = UPath(self.url) / folder
+        for name, source in kept.items():
+            target = remote / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+        for stale in [p for p in (remote.rglob("*") if remote.exists() else ()) if p.is_file()]:
+            if stale.relative_to(remote).as_posix() not in kept:
+                stale.unlink()
+
+
+class E621Site(dg.ConfigurableResource):
+    """The site to ask, and who asks. Credentials stay in the environment."""
+
+    url: str = "https://e621.net"
+
+    def client(self) -> "E621Client":
+        """Return a client that identifies itself. Raises where `TI_E621_USERNAME` is not set."""
+        from ti_pipeline.e621.client import E621Client
+
+        return E621Client(
+            self.url,
+            username=os.environ.get("TI_E621_USERNAME", ""),
+            api_key=os.environ.get("TI_E621_API_KEY") or None,
+        )
+
+
+class CatalogSource(dg.ConfigurableResource):
+    """Where tags, aliases and implications come from: a folder of the site's CSV exports, or its API."""
+
+    folder: str | None = None
