@@ -1,0 +1,266 @@
+"""Trains the demo's small base model from nothing but the drawn world: `python -m ti_pipeline.demo.train_base`.
+
+Three stages, each a loop that reads top to bottom and goes on from its last checkpoint: a CLIP pair (contrastive), an
+autoencoder, and a UNet conditioned on the frozen text tower (v-prediction, caption dropout, averaged weights).
+Not here: architectures (`base_parts`) and the folder that comes out (`base_export`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.demo import base_parts
+from ti_pipeline.demo.world import Attributes, bust, caption, random_attributes
+from ti_pipeline.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+__all__ = ["main"]
+
+STAGES = ("clip", "autoencoder", "unet")
+SECONDS_BETWEEN_CHECKPOINTS = 60
+
+
+@dataclass(frozen=True)
+class World:
+    """Drawings in memory: `pictures` uint8 [n, 3, 64, 64], and what each shows."""
+
+    pictures: torch.Tensor
+    attributes: list[Attributes]
+
+    @classmethod
+    def draw(cls, count: int, seed: int) -> World:
+        """Draw `count` busts, each from its own seed."""
+        import numpy as np
+        import torch
+
+        pictures = torch.empty((count, 3, base_parts.PICTURE_SIZE, base_parts.PICTURE_SIZE), dtype=torch.uint8)
+        attributes = []
+        for index in range(count):
+            rng = random.Random(f"{seed}/{index}")  # noqa: S311 - drawings, not secrets
+            attributes.append(random_attributes(rng))
+            pixels = np.asarray(bust(attributes[-1], base_parts.PICTURE_SIZE, rng))
+            pictures[index] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        return cls(pictures, attributes)
+
+    def batch(self, size: int, step: int, seed: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
+        """Return the indices [size] of a step's drawings, their captions, and pictures in -1..1 [size, 3, 64, 64]."""
+        import torch
+
+        rng = random.Random(f"{seed}/batch/{step}")  # noqa: S311 - drawings, not secrets
+        indices = [rng.randrange(len(self.attributes)) for _ in range(size)]
+        captions = [caption(self.attributes[index], rng) for index in indices]
+        return torch.tensor(indices), captions, self.pictures[indices].float() / 127.5 - 1
+
+
+def rate(step: int, steps: int, peak: float, warm_up: int = 50) -> float:
+    """Return the learning rate of a step: linear warm-up, then cosine to zero."""
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def optimise(
+    name: str,
+    model: Any,
+    loss_of: Callable[[int], torch.Tensor],
+    *,
+    folder: Path,
+    steps: int,
+    peak: float,
+    average: Any = None,
+) -> None:
+    """Run AdamW until `steps`, printing the loss and keeping `<name>.pt` with everything needed to go on."""
+    import torch
+
+    path = folder / f"{name}.pt"
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.0, betas=(0.9, 0.99))
+    state = torch.load(path, weights_only=True) if path.exists() else {"step": 0, "curve": []}
+    if path.exists():
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        if average is not None:
+            average.load_state_dict(state["average"])
+    curve, running, saved = state["curve"], 0.0, time.monotonic()
+    for step in range(state["step"], steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, steps, peak)
+        loss = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if average is not None:
+            decay = min(0.999, (step + 1) / (step + 10))
+            with torch.no_grad():
+                for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+                    kept.lerp_(new, 1 - decay)
+        running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            curve.append([step + 1, running])
+            print(f"{name} {step + 1}/{steps} loss {running:.4f} at {time.strftime('%H:%M:%S')}", flush=True)
+        if step + 1 == steps or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            saved = time.monotonic()
+            kept = {"step": step + 1, "curve": curve, "model": model.state_dict()}
+            kept |= {"optimizer": optimizer.state_dict()}
+            kept |= {} if average is None else {"average": average.state_dict()}
+            with write_atomically(path) as aside:
+                torch.save(kept, aside)
+
+
+def fast() -> Any:
+    """Return bf16 autocast: on wide convolutions a third to three quarters of the time goes where processors have it."""
+    import torch
+
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def tokens(tokenizer: Any, captions: list[str], *, full: bool) -> torch.Tensor:
+    """Return token ids [len(captions), 77], or as wide as the longest caption unless `full`."""
+    padding = "max_length" if full else "longest"
+    return tokenizer(captions, padding=padding, max_length=77, truncation=True, return_tensors="pt").input_ids  # type: ignore[no-any-return]
+
+
+def train_clip(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
+    """Train the CLIP pair: symmetric cross-entropy over the batch (Radford et al. 2021)."""
+    import torch
+    import torch.nn.functional as functional
+
+    torch.manual_seed(seed)
+    model = base_parts.new_clip()
+
+    def loss_of(step: int) -> torch.Tensor:
+        _, captions, pictures = world.batch(batch, step, seed)
+        ids = tokens(tokenizer, captions, full=False)
+        logits, target = model(input_ids=ids, pixel_values=pictures).logits_per_image, torch.arange(batch)
+        return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+    optimise("clip", model, loss_of, folder=folder, steps=steps, peak=1e-3)
+
+
+def train_autoencoder(world: World, folder: Path, *, steps: int, batch: int, seed: int) -> None:
+    """Train the autoencoder on absolute and squared error, with a light pull to the normal distribution."""
+    import torch
+
+    torch.manual_seed(seed + 1)
+    model = base_parts.new_autoencoder().to(memory_format=torch.channels_last)
+
+    def loss_of(step: int) -> torch.Tensor:
+        _, _, pictures = world.batch(batch, step, seed + 1)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        with fast():
+            posterior = model.encode(pictures.to(memory_format=torch.channels_last)).latent_dist
+            shape = posterior.mean.shape
+            latents = posterior.mean + posterior.std * torch.randn(shape, generator=generator)
+            drawn = model.decode(latents).sample.float()
+        error = drawn - pictures
+        return error.abs().mean() + 2 * error.square().mean() + 1e-6 * posterior.kl().float().mean()
+
+    optimise("autoencoder", model, loss_of, folder=folder, steps=steps, peak=2e-3)
+
+
+def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
+    """Return the latents' means [n, 8, 8, 8], scaled to unit deviation, and the factor that does so."""
+    import torch
+
+    model = base_parts.new_autoencoder()
+    model.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True)["model"])
+    model.eval().requires_grad_(requires_grad=False)
+    with torch.inference_mode(), fast():
+        parts = [model.encode(part.float() / 127.5 - 1).latent_dist.mean for part in world.pictures.split(256)]
+    latents = torch.cat(parts).float()
+    factor = 1 / latents.std().item()
+    return latents * factor, factor
+
+
+def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
+    """Train the UNet on v-prediction (Salimans & Ho 2022), one caption in ten left empty for guidance."""
+    import copy
+
+    import torch
+    from diffusers import DDIMScheduler
+
+    from ti_pipeline.demo.base_export import SCHEDULER
+
+    torch.manual_seed(seed + 2)
+    latents, _ = encode_world(world, folder)
+    clip = base_parts.new_clip()
+    clip.load_state_dict(torch.load(folder / "clip.pt", weights_only=True)["model"])
+    text = clip.text_model.eval().requires_grad_(requires_grad=False)
+    model = base_parts.new_unet()
+    average = copy.deepcopy(model).requires_grad_(requires_grad=False)
+    scheduler = DDIMScheduler(**SCHEDULER)
+
+    def loss_of(step: int) -> torch.Tensor:
+        indices, captions, _ = world.batch(batch, step, seed + 2)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        kept = torch.rand(batch, generator=generator) >= 0.1
+        captions = [words if keep else "" for words, keep in zip(captions, kept.tolist(), strict=True)]
+        clean = latents[indices]
+        noise = torch.randn(clean.shape, generator=generator)
+        times = torch.randint(0, 1000, (batch,), generator=generator)
+        noisy, target = scheduler.add_noise(clean, noise, times), scheduler.get_velocity(clean, noise, times)
+        with fast():
+            with torch.no_grad():
+                states = text(input_ids=tokens(tokenizer, captions, full=True)).last_hidden_state
+            predicted = model(noisy, times, encoder_hidden_states=states).sample
+        return (predicted.float() - target).square().mean()
+
+    optimise("unet", model, loss_of, folder=folder, steps=steps, peak=1.5e-3, average=average)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what is not yet trained and write the model folder; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ti_pipeline.demo.train_base", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("data/base_models/demo"), help="the model folder to write")
+    parser.add_argument("--work", type=Path, default=Path("data/store/demo_base"), help="checkpoints, to go on from")
+    parser.add_argument("--bpe", type=Path, help="CLIP's bpe_simple_vocab_16e6.txt.gz; else the tokenizer in --out")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages, without the export")
+    parser.add_argument("--drawings", type=int, default=30_000)
+    parser.add_argument("--steps", type=int, nargs=3, default=(700, 900, 2000), metavar=STAGES, help="updates a stage")
+    parser.add_argument("--batch", type=int, nargs=3, default=(256, 32, 64), metavar=STAGES, help="drawings an update")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = all")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished model")
+    options = parser.parse_args(arguments)
+    if (options.out / "model_index.json").exists() and not options.overwrite and not options.stage:
+        parser.error(f"{options.out} holds a finished model; give --overwrite to replace it")
+    return _train(options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    import torch
+    from transformers import CLIPTokenizer
+
+    from ti_pipeline.demo.base_export import export
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    shipped = options.out / "tokenizer"
+    tokenizer = base_parts.tokenizer_from_bpe(options.bpe) if options.bpe else CLIPTokenizer.from_pretrained(shipped)
+    world = World.draw(options.drawings, options.seed)
+    steps, batch = dict(zip(STAGES, options.steps, strict=True)), dict(zip(STAGES, options.batch, strict=True))
+    stages = options.stage or STAGES
+    if "clip" in stages:
+        train_clip(world, tokenizer, options.work, steps=steps["clip"], batch=batch["clip"], seed=options.seed)
+    if "autoencoder" in stages:
+        size = batch["autoencoder"]
+        train_autoencoder(world, options.work, steps=steps["autoencoder"], batch=size, seed=options.seed)
+    if "unet" in stages:
+        train_unet(world, tokenizer, options.work, steps=steps["unet"], batch=batch["unet"], seed=options.seed)
+    if not options.stage:
+        export(options.work, options.out, tokenizer, world, steps)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

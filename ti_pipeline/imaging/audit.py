@@ -1,0 +1,87 @@
+"""The audit: one row per picture with what its file really holds, or why it cannot be used.
+
+Not here: decoding (`decode`), the measures themselves (`measures`, `duplicates`), or choosing pictures (`curation`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.imaging.decode import Picture, PictureError, open_picture
+from ti_pipeline.imaging.duplicates import Look, duplicates_of, look_at
+from ti_pipeline.imaging.measures import (
+    detail,
+    grey_levels,
+    perceptual_hashes,
+    reduced,
+    sharpness,
+    simple_background,
+)
+from ti_pipeline.imaging.threads import in_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pandas as pd
+
+__all__ = ["audit_images"]
+
+
+def audit_images(
+    images: pd.DataFrame, *, root: Path, progress: Callable[[int, int, str], None] | None = None
+) -> pd.DataFrame:
+    """Return the `image_audit` table: one row per row of the `images` table, in its order.
+
+    A post without a picture, or with one that cannot be used, is a row with status `failed` and the reason.
+    """
+    import pyarrow as pa
+
+    from ti_pipeline.schemas import TABLES, from_arrow
+
+    stored = [(int(row.post_id), row.status, row.reason, row.path) for row in images.itertuples()]
+
+    def audit(item: tuple[int, str, str, str]) -> tuple[dict[str, Any], Look | None]:
+        post_id, status, reason, path = item
+        if status != "ok":
+            return _failed(post_id, f"no picture: {reason}"), None
+        try:
+            picture = open_picture(root / path)
+        except PictureError as error:
+            return _failed(post_id, error.reason), None
+        return measured(post_id, picture)
+
+    results = list(in_threads(audit, stored, what="pictures audited", progress=progress))
+    looks = {row["post_id"]: look for row, look in results if look is not None}
+    copies = duplicates_of(list(looks), list(looks.values()))
+    rows = [row | {"duplicate_of": copies.get(row["post_id"])} for row, _ in results]
+    schema = TABLES["image_audit"].arrow_schema()
+    return from_arrow(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _failed(post_id: int, reason: str) -> dict[str, Any]:
+    return {"post_id": post_id, "status": "failed", "reason": reason}
+
+
+def measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
+    """Return the audit row of a decoded picture, and its look for finding duplicates."""
+    pixels = reduced(picture.rgb)
+    grey = grey_levels(pixels)
+    hashes = perceptual_hashes(grey)
+    row = {
+        "post_id": post_id,
+        "status": "ok",
+        "reason": "",
+        "format": picture.format,
+        "width": picture.rgb.width,
+        "height": picture.rgb.height,
+        "mode": picture.mode,
+        "frames": picture.frames,
+        "exif_orientation": picture.orientation,
+        "has_alpha": picture.has_alpha,
+        "sharpness": sharpness(grey),
+        "detail": detail(grey),
+        "simple_background": simple_background(pixels),
+        "phash": f"{hashes[0]:016x}",
+    }
+    return row, look_at(pixels, hashes)

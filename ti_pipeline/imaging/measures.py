@@ -1,0 +1,110 @@
+"""Measures one decoded picture: sharpness, detail, simple background, perceptual hash.
+
+All of them look at the picture reduced to at most 256 px on its longer side, so that numbers of small and large
+pictures can be compared. Not here: files (`decode`), tables (`audit`), comparing hashes (`duplicates`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+__all__ = ["detail", "grey_levels", "perceptual_hashes", "reduced", "sharpness", "simple_background"]
+
+LOOK_AT = 256
+
+# Differences in CIE L*a*b* units (a just noticeable one is about 2.3). Neighbours of one even area, a gradient or
+# JPEG noise included, differ by less than the first; areas of one background by less than the second.
+_EVEN = 3.5
+_SAME_BACKGROUND = 15.0
+
+
+def reduced(rgb: Image.Image, longest: int = LOOK_AT) -> NDArray[np.uint8]:
+    """Return RGB pixels `[height, width, 3]`, area-averaged so that no side exceeds `longest`; never enlarged."""
+    import cv2
+
+    pixels = np.asarray(rgb)
+    height, width = pixels.shape[:2]
+    scale = longest / max(width, height)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def grey_levels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the luma `[height, width]` of RGB pixels (ITU-R BT.601 weights)."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def sharpness(grey: NDArray[np.uint8]) -> float:
+    """Return the variance of the 4-neighbour Laplacian of grey levels (Pech-Pacheco et al. 2000), ≥ 0."""
+    import cv2
+
+    return float(cv2.Laplacian(grey, cv2.CV_64F, ksize=1).var())
+
+
+def detail(grey: NDArray[np.uint8]) -> float:
+    """Return the Shannon entropy of the grey-level histogram in bits: 0 for one flat grey, at most 8."""
+    counts = np.bincount(grey.ravel(), minlength=256)
+    shares = counts[counts > 0] / grey.size
+    return max(0.0, float(-(shares * np.log2(shares)).sum()))
+
+
+def simple_background(pixels: NDArray[np.uint8]) -> float:
+    """Return the share of the picture (0..1) that is one even background reaching in from the border.
+
+    Even pixels differ little from their right and lower neighbours in L*a*b*, so a slow gradient is even and a
+    drawn outline or texture is not. Of their connected areas, the one that touches most of the border is the
+    background, together with every other border area of about its mean colour (a subject may cut it in two); a
+    flat garment that runs out of the picture has another colour and does not count.
+    """
+    import cv2
+
+    lab = np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
+    even = _even(lab)
+    count, areas = cv2.connectedComponents(even.astype(np.uint8), connectivity=4)
+    border = np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]])
+    touches = np.bincount(border, minlength=count)
+    touches[0] = 0  # area 0 is everything uneven
+    if not touches.any():
+        return 0.0
+    sizes = np.bincount(areas.ravel(), minlength=count)
+    sums = [np.bincount(areas.ravel(), weights=lab[..., channel].ravel(), minlength=count) for channel in range(3)]
+    means = np.stack(sums, axis=1) / np.maximum(sizes, 1)[:, None]
+    distance = np.linalg.norm(means - means[touches.argmax()], axis=1)
+    return float(sizes[(touches > 0) & (distance <= _SAME_BACKGROUND)].sum() / areas.size)
+
+
+def _even(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
+    across = np.linalg.norm(np.diff(lab, axis=1, append=lab[:, -1:]), axis=2)
+    down = np.linalg.norm(np.diff(lab, axis=0, append=lab[-1:]), axis=2)
+    return np.maximum(across, down) <= _EVEN
+
+
+def perceptual_hashes(grey: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return the 64-bit DCT hashes of the picture and of its mirror image.
+
+    The grey picture at 32 × 32, its 8 × 8 lowest DCT-II coefficients, one bit each for being above their median,
+    row by row, first bit highest (Zauner 2010, as in the `imagehash` package). Mirroring a picture changes the sign
+    of every second column of coefficients, so the second hash costs nothing.
+    """
+    import cv2
+
+    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float64)
+    # Rounded, so that coefficients that are zero but for arithmetic noise are equal on every machine.
+    low = np.round(cv2.dct(small)[:8, :8], 3)
+    mirrored = low * np.where(np.arange(8) % 2, -1.0, 1.0)
+    return _bits(low), _bits(mirrored)
+
+
+def _bits(coefficients: NDArray[np.float64]) -> int:
+    above = (coefficients > np.median(coefficients)).ravel()
+    return int.from_bytes(np.packbits(above).tobytes(), "big")

@@ -1,0 +1,43 @@
+"""Works through pictures on all cores: Pillow, numpy and OpenCV release the interpreter while they compute.
+
+Not here: what is done with a picture.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["in_threads"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+# Each worker holds one decoded picture (up to a quarter of a GiB) and its copies; more cores than this do not help
+# disks that are already busy.
+MAX_WORKERS = 8
+
+
+def in_threads(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    *,
+    what: str,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Iterator[_Result]:
+    """Yield `function(item)` in the order of `items`; the first exception ends the work and is raised here.
+
+    `progress(done, total, what)` is called in the caller's thread as results come.
+    """
+    executor = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1))
+    try:
+        for done, result in enumerate(executor.map(function, items), start=1):
+            if progress is not None:
+                progress(done, len(items), what)
+            yield result
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
