@@ -49,7 +49,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 # underscores separate the parts of a partition key (`partitions.SEPARATOR`), so a name cannot contain them.
 NAME_PATTERN = r"^[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
-Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", max_length=64)]
+Token = Annotated[
+    str,
+    Field(pattern=r"^(?:[A-Za-z0-9]|\{study\}|\{variant\})(?:[A-Za-z0-9._-]|\{study\}|\{variant\})*$", max_length=64),
+]
 
 
 def _as_text(value: Any) -> Any:
@@ -249,7 +252,10 @@ class Variant(_Model):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
     checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
-    token: Token | None = Field(default=None, description="Name of the embedding in prompts and release files.")
+    token: Token | None = Field(
+        default=None,
+        description="Name of the embedding in prompts and release files (the variant's own if unset); may contain {study}, {variant}.",
+    )
     note: str | None = None
 
     @model_validator(mode="after")
@@ -344,7 +350,7 @@ class Study(_Model):
                 "crop": crop,
                 "resolution": variant.resolution or self.crops.named()[crop].size,
                 "seed": self.seed if variant.seed is None else variant.seed,
-                "token": variant.token or name,
+                "token": (variant.token or name).replace("{study}", self.name).replace("{variant}", name),
             }
         )
 

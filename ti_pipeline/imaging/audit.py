@@ -20,7 +20,7 @@ from ti_pipeline.imaging.measures import (
 from ti_pipeline.imaging.threads import in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from pathlib import Path
 
     import pandas as pd
@@ -39,19 +39,17 @@ def audit_images(
 
     from ti_pipeline.schemas import TABLES, from_arrow
 
-    stored = [(int(row.post_id), row.status, row.reason, row.path) for row in images.itertuples()]
-
-    def audit(item: tuple[int, str, str, str]) -> tuple[dict[str, Any], Look | None]:
-        post_id, status, reason, path = item
-        if status != "ok":
-            return _failed(post_id, f"no picture: {reason}"), None
+    def audit(image: dict[Hashable, Any]) -> tuple[dict[str, Any], Look | None]:
+        post_id = int(image["post_id"])
+        if image["status"] != "ok":
+            return _failed(post_id, f"no picture: {image['reason']}"), None
         try:
-            picture = open_picture(root / path)
+            picture = open_picture(root / image["path"])
         except PictureError as error:
             return _failed(post_id, error.reason), None
         return measured(post_id, picture)
 
-    results = list(in_threads(audit, stored, what="pictures audited", progress=progress))
+    results = list(in_threads(audit, images.to_dict("records"), what="pictures audited", progress=progress))
     looks = {row["post_id"]: look for row, look in results if look is not None}
     copies = duplicates_of(list(looks), list(looks.values()))
     rows = [row | {"duplicate_of": copies.get(row["post_id"])} for row, _ in results]

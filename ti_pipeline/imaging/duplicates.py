@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_COLOUR_DIFFERENCE", "MAX_DISTANCE", "Look", "duplicates_of", "look_at"]
 
-# Bits of 64 in which the hashes of two copies may differ, and the mean difference (of 255) between their 8 × 8 colour
-# thumbnails. The hash alone takes recoloured and merely similar cartoons on white for copies.
+# Bits of 64 in which the hashes of two copies may differ, and the largest difference (of 255) between their 16 × 16
+# colour thumbnails. The hash alone takes recoloured and merely similar cartoons on white for copies. Measured on 99
+# drawings at a third of the size and JPEG quality 40: up to 6 bits and 20; drawings that differ in the mouth alone: 97.
 MAX_DISTANCE = 8
-MAX_COLOUR_DIFFERENCE = 4.0
-_THUMBNAIL = 8
+MAX_COLOUR_DIFFERENCE = 40
+_THUMBNAIL = 16
 _ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is remembered of a picture: hash, mirror image's hash, thumbnail `[8, 8, 3]` in 0..255."""
+    """What is remembered of a picture: hash, mirror image's hash, thumbnail `[16, 16, 3]` in 0..255."""
 
     phash: int
     mirrored: int
@@ -68,6 +69,6 @@ def duplicates_of(ids: Sequence[int], looks: Sequence[Look]) -> dict[int, int]:
 
 def _alike(one: Look, other: Look) -> bool:
     """Tell whether thumbnails agree either way round."""
-    straight = np.abs(one.thumbnail - other.thumbnail).mean()
-    mirrored = np.abs(one.thumbnail - other.thumbnail[:, ::-1]).mean()
+    straight = np.abs(one.thumbnail - other.thumbnail).max()
+    mirrored = np.abs(one.thumbnail - other.thumbnail[:, ::-1]).max()
     return bool(min(straight, mirrored) <= MAX_COLOUR_DIFFERENCE)

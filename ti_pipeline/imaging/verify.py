@@ -22,17 +22,17 @@ def crop_problems(crops: pd.DataFrame, audit: pd.DataFrame, root: Path) -> list[
     """
     from PIL import Image
 
-    bounds = {row.post_id: (row.width, row.height) for row in audit.itertuples()}
+    bounds = {row["post_id"]: (row["width"], row["height"]) for row in audit.to_dict("records")}
     problems = []
-    for row in crops[crops.status == "ok"].itertuples():
-        path = root / str(row.path)
+    for row in crops[crops.status == "ok"].to_dict("records"):
+        path, size = root / row["path"], row["size"]
         if not path.exists():
-            problems.append(f"{row.path} is not there")
+            problems.append(f"{row['path']} is not there")
             continue
         with Image.open(path) as picture:
-            if picture.mode != "RGB" or picture.size != (row.size, row.size):
-                problems.append(f"{row.path} is {picture.mode} {picture.size}, wants RGB {row.size} × {row.size}")
-        width, height = bounds.get(row.post_id, (0, 0))
-        if row.left + row.side > width or row.top + row.side > height:
-            problems.append(f"{row.path}: the square reaches outside its {width} × {height} picture")
+            if picture.mode != "RGB" or picture.size != (size, size):
+                problems.append(f"{row['path']} is {picture.mode} {picture.size}, wants RGB {size} × {size}")
+        width, height = bounds.get(row["post_id"], (0, 0))
+        if row["left"] + row["side"] > width or row["top"] + row["side"] > height:
+            problems.append(f"{row['path']}: the square reaches outside its {width} × {height} picture")
     return problems

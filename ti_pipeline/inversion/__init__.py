@@ -1,0 +1,1 @@
+"""Textual inversion: base models, prompts with embeddings in them, training, and embedding files."""

@@ -1,0 +1,221 @@
+"""The content policy: which posts, tags and texts are refused, whatever a study or the site says.
+
+Here: the rules and the fixed exclusion list (`always_excluded_tags.txt`). Not here: where they are applied (records,
+captions, prompts), nor any setting that would weaken them: configuration adds to the exclusions, never removes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ti_pipeline.e621.spelling import is_plain, spelling, unqualified, words
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    import pandas as pd
+
+__all__ = ["DO_NOT_POST_TAGS", "ContentPolicy", "PolicyError", "fixed_exclusion", "load_policy"]
+
+DO_NOT_POST_TAGS = frozenset({"avoid_posting", "conditional_dnp"})
+_RATINGS = frozenset({"s", "q", "e"})
+# The list is a promise: a shorter or edited file must stop the run, not quietly let more through.
+_LIST_SHA256 = "b314867245089bed068d04437d6e43b0aba57f377b08db73d7ea882cb2c677e9"
+
+
+class PolicyError(ValueError):
+    """The policy cannot be loaded, or a text breaks it; the message names where."""
+
+
+@functools.cache
+def fixed_exclusion() -> frozenset[str]:
+    """Return the tags that are excluded at every rating. Raises `PolicyError` if the list is not whole."""
+    return _read_fixed_list(resources.files("ti_pipeline.e621") / "always_excluded_tags.txt")
+
+
+def _read_fixed_list(path: Traversable | Path) -> frozenset[str]:
+    try:
+        lines = path.read_bytes().decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(
+            f"the content policy's list {path} cannot be read ({error}); reinstall ti_pipeline"
+        ) from error
+    tags = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if hashlib.sha256("\n".join(tags).encode()).hexdigest() != _LIST_SHA256:
+        raise PolicyError(
+            f"the content policy's list {path} is not as published ({len(tags)} tags); reinstall ti_pipeline"
+        )
+    return frozenset(tags)
+
+
+@dataclass(frozen=True)
+class ContentPolicy:
+    """The rules of one study. `excluded` always contains the fixed list, whatever it is constructed with.
+
+    `do_not_post`: whether posts of do-not-post artists are dropped. `opt_out`: artists never used.
+    """
+
+    ratings: frozenset[str] = frozenset({"s"})
+    excluded: frozenset[str] = frozenset()
+    do_not_post: bool = True
+    opt_out: frozenset[str] = frozenset()
+    do_not_post_artists: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Add the fixed exclusion; raise `PolicyError` for a rating that does not exist."""
+        if not self.ratings or not self.ratings <= _RATINGS:
+            raise PolicyError(f"ratings are s, q and e; got {sorted(self.ratings)}")
+        object.__setattr__(self, "excluded", self.excluded | fixed_exclusion())
+
+    def refuses(self, record: Mapping[str, Any]) -> str | None:
+        """Return why an e621-shaped record is left out, or None. Tags of unknown categories count too."""
+        by_category = _tags_of(record)
+        tags = [tag for names in by_category.values() for tag in names]
+        locked = [tag for tag in _texts(record.get("locked_tags")) if not tag.startswith("-")]
+        return (
+            self._refuses_rating(record.get("rating"))
+            or self.refuses_tags([*tags, *locked])
+            or self._refuses_artist(by_category, [*tags, *locked])
+            or _refuses_state(record)
+        )
+
+    def refuses_tags(self, tags: Iterable[str]) -> str | None:
+        """Return a reason that names the first excluded tag among `tags`, in any spelling, or None."""
+        for tag in tags:
+            if spelling(tag) in self._keys or words(tag) in self._phrases or words(unqualified(tag)) in self._phrases:
+                return f"excluded tag {tag}"
+        return None
+
+    def refuses_text(self, text: str) -> str | None:
+        """Return the excluded tag that a text says in whole words, or None.
+
+        Stricter than `refuses_tags`: `kid` in the caption `kid icarus` is found. A tag for which this is not None
+        cannot be in a caption, a prompt or a name.
+        """
+        said = words(text)
+        for phrase, tag in self._phrases.items():
+            if phrase in said:
+                return tag
+        return next((tag for part in text.split(",") if (tag := self._keys.get(spelling(part))) is not None), None)
+
+    def require_clean_text(self, text: str, where: str) -> None:
+        """Raise `PolicyError` naming `where` if the text says an excluded tag."""
+        found = self.refuses_text(text)
+        if found is not None:
+            raise PolicyError(f"{where}: {text!r} says {found!r}, which the content policy excludes; use other words")
+
+    @functools.cached_property
+    def _keys(self) -> dict[str, str]:
+        return {key: tag for tag in sorted(self.excluded) if (key := spelling(tag))}
+
+    @functools.cached_property
+    def _phrases(self) -> dict[str, str]:
+        """Excluded tags by their words; plays of symbols (`:3`) have none and are compared as they are."""
+        return {words(tag): tag for tag in sorted(self.excluded) if is_plain(tag)}
+
+    def _refuses_rating(self, rating: object) -> str | None:
+        if rating is None:
+            return "no rating is known (a folder source may set assume_rating)"
+        if not isinstance(rating, str) or rating not in self.ratings:
+            return f"rating {rating} is not among {', '.join(sorted(self.ratings))}"
+        return None
+
+    def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Iterable[str]) -> str | None:
+        keys = {spelling(tag) for tag in tags}
+        artists = [tag for name in ("artist", "contributor") for tag in by_category.get(name, [])]
+        keys |= {spelling(unqualified(tag)) for tag in artists}
+        if self.do_not_post and keys & (DO_NOT_POST_TAGS | self._do_not_post_keys):
+            return "do-not-post artist"
+        return "artist opted out" if keys & self._opt_out_keys else None
+
+    @functools.cached_property
+    def _do_not_post_keys(self) -> frozenset[str]:
+        return frozenset(spelling(artist) for artist in self.do_not_post_artists)
+
+    @functools.cached_property
+    def _opt_out_keys(self) -> frozenset[str]:
+        return frozenset(key for name in self.opt_out for key in (spelling(name), spelling(unqualified(name))))
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts of a list; anything else in it, or no list at all, is for `records` to complain about."""
+    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+
+
+def _tags_of(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    tags = record.get("tags")
+    return {str(name): _texts(names) for name, names in tags.items()} if isinstance(tags, Mapping) else {}
+
+
+def _refuses_state(record: Mapping[str, Any]) -> str | None:
+    flags, file = record.get("flags"), record.get("file")
+    for state in ("deleted", "pending", "flagged"):
+        if isinstance(flags, Mapping) and flags.get(state):
+            return state
+    if not isinstance(file, Mapping) or not file.get("url"):
+        return "no link to the picture (the site shows none; links are never rebuilt)"
+    return None
+
+
+def load_policy(
+    *,
+    ratings: Iterable[str] = ("s",),
+    exclude_tags: Iterable[str] = (),
+    do_not_post: Literal["drop", "keep"] | str = "drop",
+    opt_out_file: Path | None = None,
+    aliases: pd.DataFrame | None = None,
+    implications: pd.DataFrame | None = None,
+) -> ContentPolicy:
+    """Return a study's policy: the fixed list and the study's additions, closed over aliases and implications.
+
+    `aliases`, `implications`: the catalog's tables (antecedent, consequent); without them the lists stand as given.
+    Raises `PolicyError` if the fixed list is not whole, the opt-out file is unreadable or a setting is unknown.
+    """
+    if do_not_post not in {"drop", "keep"}:
+        raise PolicyError(f"do_not_post is drop or keep, not {do_not_post!r}")
+    added = {tag.strip() for tag in exclude_tags if tag.strip()}
+    # Additions are known to the catalog by the site's spelling, whatever the study writes.
+    seeds = fixed_exclusion() | added | {"_".join(tag.casefold().split()) for tag in added}
+    return ContentPolicy(
+        ratings=frozenset(ratings),
+        excluded=_closed(seeds, aliases, implications),
+        do_not_post=do_not_post == "drop",
+        opt_out=frozenset(_closed(_read_names(opt_out_file), aliases, None)),
+        do_not_post_artists=_closed(DO_NOT_POST_TAGS, aliases, implications) - DO_NOT_POST_TAGS,
+    )
+
+
+def _closed(seeds: frozenset[str], aliases: pd.DataFrame | None, implications: pd.DataFrame | None) -> frozenset[str]:
+    """Return `seeds` with everything that implies one of them, and all other names of these."""
+    from ti_pipeline.e621.catalog import implied_by, other_names
+
+    known, size = set(seeds), -1
+    while len(known) != size:
+        size = len(known)
+        known |= other_names(aliases, known)
+        known |= implied_by(implications, known)
+    return frozenset(known)
+
+
+def _read_names(path: Path | None) -> frozenset[str]:
+    if path is None:
+        return frozenset()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"the opt-out file {path} cannot be read ({error}); fix source.opt_out_file") from error
+    return frozenset(_names(text))
+
+
+def _names(text: str) -> Iterator[str]:
+    """Yield one artist a line; `#` starts a comment."""
+    for line in text.splitlines():
+        name = line.split("#", 1)[0].strip()
+        if name:
+            yield name

@@ -1,0 +1,49 @@
+"""When two spellings are the same tag, and when a text says a tag.
+
+Here: comparing names only. Not here: which names are refused (`policy`), or how captions write tags (`tagging`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["is_plain", "spelling", "unqualified", "words"]
+
+_QUALIFIER = re.compile(r"[\s_]*\([^()]*\)\s*$")
+_SEPARATORS = re.compile(r"[\s_\-‐-―]+")  # noqa: RUF001 - the range of Unicode's hyphens and dashes is meant
+_NOT_A_WORD = re.compile(r"[\W_]+")
+_PLAIN = re.compile(r"[\w\s\-‐-―/'’.,!()]+")  # noqa: RUF001 - typographic dashes and apostrophes are meant
+
+
+def _folded(text: str) -> str:
+    """Return text without case, width, accents and invisible characters (NFKD, casefold, no marks or formats)."""
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(c for c in decomposed if unicodedata.category(c) not in {"Mn", "Me", "Cf"})
+
+
+def spelling(tag: str) -> str:
+    """Return a key that is equal for all spellings of one whole tag: case, width, spaces, dashes, underscores.
+
+    Symbols stay, so that `:3` and `3` are different tags.
+    """
+    return _SEPARATORS.sub("_", _folded(tag)).strip("_")
+
+
+def words(text: str) -> str:
+    """Return the words of a text, folded, with one space between and around them.
+
+    A phrase is in a text where `words(phrase) in words(text)`; whole words only, since both ends are spaces.
+    """
+    inner = _NOT_A_WORD.sub(" ", _folded(text)).strip()
+    return f" {inner} " if inner else ""
+
+
+def is_plain(tag: str) -> bool:
+    """Tell whether a tag is words (with the usual punctuation) and not an emoticon or another play of symbols."""
+    return _PLAIN.fullmatch(_folded(tag)) is not None and bool(words(tag))
+
+
+def unqualified(tag: str) -> str:
+    """Return a tag without its last qualifier: `young_(lore)` is `young`; a tag that is only a qualifier stays."""
+    return _QUALIFIER.sub("", _folded(tag)) or tag
