@@ -9,16 +9,17 @@ import dagster as dg
 
 from ti_pipeline.resources import CatalogSource, E621Site
 
-__all__ = ["catalog"]
+__all__ = ["site_catalog"]
 
 _TABLES = ("tag_catalog", "tag_aliases", "tag_implications")
 
 
 @dg.multi_asset(
+    name="site_catalog",  # a job is called `catalog`, and Dagster wants different names
     outs={name: dg.AssetOut(group_name="catalog", kinds={"parquet", "pandas"}, code_version="1") for name in _TABLES},
     pool="e621",
 )
-def catalog(catalog_source: CatalogSource, e621: E621Site) -> Iterator[dg.Output]:
+def site_catalog(catalog_source: CatalogSource, e621: E621Site) -> Iterator[dg.Output]:
     """Read the site's tags, aliases and implications from exports (`TI_CATALOG`) or from its API."""
     from pathlib import Path
 

@@ -11,13 +11,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.e621.spelling import is_plain, spelling, unqualified, words
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+    from pathlib import Path
 
     import pandas as pd
 
@@ -99,10 +99,10 @@ class ContentPolicy:
         cannot be in a caption, a prompt or a name.
         """
         said = words(text)
-        for phrase, tag in self._phrases.items():
-            if phrase in said:
-                return tag
-        return next((tag for part in text.split(",") if (tag := self._keys.get(spelling(part))) is not None), None)
+        phrased = next((tag for phrase, tag in self._phrases.items() if phrase in said), None)
+        return phrased or next(
+            (self._keys[key] for part in text.split(",") if (key := spelling(part)) in self._keys), None
+        )
 
     def require_clean_text(self, text: str, where: str) -> None:
         """Raise `PolicyError` naming `where` if the text says an excluded tag."""
@@ -167,7 +167,7 @@ def load_policy(
     *,
     ratings: Iterable[str] = ("s",),
     exclude_tags: Iterable[str] = (),
-    do_not_post: Literal["drop", "keep"] | str = "drop",
+    do_not_post: str = "drop",
     opt_out_file: Path | None = None,
     aliases: pd.DataFrame | None = None,
     implications: pd.DataFrame | None = None,

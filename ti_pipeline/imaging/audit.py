@@ -47,7 +47,7 @@ def audit_images(
             picture = open_picture(root / image["path"])
         except PictureError as error:
             return _failed(post_id, error.reason), None
-        return measured(post_id, picture)
+        return _measured(post_id, picture)
 
     results = list(in_threads(audit, images.to_dict("records"), what="pictures audited", progress=progress))
     looks = {row["post_id"]: look for row, look in results if look is not None}
@@ -61,7 +61,7 @@ def _failed(post_id: int, reason: str) -> dict[str, Any]:
     return {"post_id": post_id, "status": "failed", "reason": reason}
 
 
-def measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
+def _measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
     """Return the audit row of a decoded picture, and its look for finding duplicates."""
     pixels = reduced(picture.rgb)
     grey = grey_levels(pixels)

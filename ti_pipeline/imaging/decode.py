@@ -35,7 +35,7 @@ __all__ = ["FORMATS", "MAX_PIXELS", "Picture", "PictureError", "open_picture"]
 MAX_PIXELS = 89_478_485
 
 # Only what people post. Pillow knows forty more, some of which run other programs (EPS) or are not pictures at all.
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF")
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {

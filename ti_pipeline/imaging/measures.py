@@ -20,7 +20,7 @@ LOOK_AT = 256
 
 # Differences in CIE L*a*b* units (a just noticeable one is about 2.3). Neighbours of one even area, a gradient or
 # JPEG noise included, differ by at most the first per channel; areas of one background by at most the second.
-_EVEN = 3.5
+_EVEN = 2.5
 _LAB_UNITS = (100 / 255, 1.0, 1.0)  # OpenCV's 8-bit L*a*b* stretches L to 0..255
 _SAME_BACKGROUND = 15.0
 

@@ -154,12 +154,7 @@ def _unpickle(file: Path) -> Any:
             warnings.simplefilter("ignore")  # a remark on old pickle protocols; what cannot be read is refused anyway
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
-            raise EmbeddingFileError(
-                f"{file}: refused, because its pickle asks for code ({_first_global(str(error))}); nothing was "
-                "executed. Ask its maker for a .safetensors file"
-            ) from error
-        raise EmbeddingFileError(f"{file}: not an embedding file, or damaged ({_first_line(error)})") from error
+        raise EmbeddingFileError(_refusal(file, str(error))) from error
     # A damaged pickle or zip can fail in any of these ways inside the unpickler.
     except (
         ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError,
@@ -168,9 +163,16 @@ def _unpickle(file: Path) -> Any:
         raise EmbeddingFileError(f"{file}: not an embedding file, or damaged ({_first_line(error)})") from error
 
 
-def _first_global(message: str) -> str:
+def _refusal(file: Path, message: str) -> str:
+    """Return the sentence for what torch's weights-only unpickler would not read."""
     words = message.replace("\n", " ").split("GLOBAL ")
-    return words[1].split(" ")[0] if len(words) > 1 else "an unknown function"
+    if len(words) > 1 or "Unsupported operand" in message:
+        asked = f" ({words[1].split(' ')[0]})" if len(words) > 1 else ""
+        return (
+            f"{file}: refused, because its pickle asks for code{asked}; nothing was executed. "
+            "Ask its maker for a .safetensors file"
+        )
+    return f"{file}: not an embedding file, or damaged (its pickle cannot be read)"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,125 @@
+"""Conditioning: prompts with embeddings in them, through the frozen text encoder.
+
+The embedding's vectors take the place of its name as input embeddings; the vocabulary never grows. A name is found
+by its token ids, so case makes no difference, and the longest name wins, as in A1111.
+Not here: which prompts (templates, captions, suites).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from ti_pipeline.inversion.base_models import Base
+
+__all__ = ["CONTEXT_TOKENS", "encode_prompts", "encode_tokens", "prompt_length", "prompt_tokens"]
+
+CONTEXT_TOKENS = 75
+
+# A token of the vocabulary, or (name, i): the i-th vector of an embedding.
+PromptToken = int | tuple[str, int]
+
+
+def prompt_tokens(tokenizer: Any, prompt: str, embeddings: Mapping[str, int]) -> list[PromptToken]:
+    """Return a prompt's tokens without start and end; `embeddings` maps names to their number of vectors."""
+    ids = _ids(tokenizer, prompt)
+    names = sorted(((_ids(tokenizer, name), name) for name in embeddings), key=lambda pair: -len(pair[0]))
+    tokens: list[PromptToken] = []
+    at = 0
+    while at < len(ids):
+        found = next(((i, name) for i, name in names if i and ids[at : at + len(i)] == i), None)
+        if found is None:
+            tokens.append(ids[at])
+            at += 1
+        else:
+            tokens += [(found[1], index) for index in range(embeddings[found[1]])]
+            at += len(found[0])
+    return tokens
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+
+
+def prompt_length(tokenizer: Any, prompt: str, embeddings: Mapping[str, int]) -> int:
+    """Return how many of the 75 tokens a prompt takes, vectors included; what is beyond them is cut."""
+    return len(prompt_tokens(tokenizer, prompt, embeddings))
+
+
+def encode_prompts(
+    base: Base, prompts: Sequence[str], embeddings: Mapping[str, torch.Tensor], *, clip_skip: int = 1
+) -> torch.Tensor:
+    """Return the text encoder's states [len(prompts), 77, width], differentiable with respect to the embeddings.
+
+    `embeddings` maps names to vectors [n, width]. Tokens beyond 75 are cut. `clip_skip` n takes the n-th last hidden
+    state, then the final layer norm. Raises `BaseModelError` for a wrong width or a skip deeper than the encoder.
+    """
+    counts = {name: len(vectors) for name, vectors in embeddings.items()}
+    rows = [prompt_tokens(base.tokenizer, prompt, counts) for prompt in prompts]
+    return encode_tokens(base, rows, embeddings, clip_skip=clip_skip)
+
+
+def encode_tokens(
+    base: Base,
+    rows: Sequence[Sequence[PromptToken]],
+    embeddings: Mapping[str, torch.Tensor],
+    *,
+    clip_skip: int = 1,
+) -> torch.Tensor:
+    """Encode token rows of `prompt_tokens`; the names in them are the keys of `embeddings`. See `encode_prompts`."""
+    import torch
+
+    tokenizer = base.tokenizer
+    ids = torch.full((len(rows), CONTEXT_TOKENS + 2), tokenizer.pad_token_id)
+    starts, offset = {}, 0
+    for name, vectors in embeddings.items():
+        base.require_width(vectors.shape[-1], f"embedding {name!r}")
+        starts[name] = offset
+        offset += len(vectors)
+    places, picked = [], []
+    for index, row in enumerate(rows):
+        cut = list(row[:CONTEXT_TOKENS])
+        for place, token in enumerate(cut, start=1):
+            if isinstance(token, tuple):
+                places.append(index * ids.shape[1] + place)
+                picked.append(starts[token[0]] + token[1])
+        plain = [0 if isinstance(token, tuple) else token for token in cut]
+        ids[index, : len(plain) + 2] = torch.tensor([tokenizer.bos_token_id, *plain, tokenizer.eos_token_id])
+    inputs = _parts(base).embeddings.token_embedding(ids.to(base.device))
+    if places:
+        table = torch.cat([vectors.to(base.device, base.dtype) for vectors in embeddings.values()])
+        flat = inputs.reshape(-1, base.width)
+        where = torch.tensor(places, device=base.device)
+        inputs = flat.index_put((where,), table[torch.tensor(picked, device=base.device)]).reshape(inputs.shape)
+    return _through_encoder(base, inputs, clip_skip)
+
+
+def _parts(base: Base) -> Any:
+    """Return the module with embeddings, encoder and final_layer_norm (older transformers nest it)."""
+    return getattr(base.text_encoder, "text_model", base.text_encoder)
+
+
+def _through_encoder(base: Base, inputs: torch.Tensor, clip_skip: int) -> torch.Tensor:
+    """Run input embeddings [b, 77, width] through positions, layers with a causal mask, and the final norm."""
+    import torch
+
+    from ti_pipeline.inversion.base_models import BaseModelError
+
+    parts = _parts(base)
+    layers = parts.encoder.layers
+    if clip_skip > len(layers):
+        raise BaseModelError(
+            f"clip_skip {clip_skip} is deeper than the text encoder of {base.name!r}, which has {len(layers)} layers"
+        )
+    length = inputs.shape[1]
+    states = parts.embeddings(inputs_embeds=inputs)
+    mask = torch.full((length, length), torch.finfo(states.dtype).min, dtype=states.dtype, device=states.device)
+    mask = mask.triu(1)[None, None]
+    for layer in layers[: len(layers) - (clip_skip - 1)]:
+        out = layer(states, attention_mask=mask)
+        states = out[0] if isinstance(out, tuple) else out
+    return parts.final_layer_norm(states)  # type: ignore[no-any-return]

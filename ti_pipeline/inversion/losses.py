@@ -1,0 +1,58 @@
+"""Losses: what a trainer's log says about its `losses` table, and its plot."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+__all__ = ["loss_plot", "loss_summary"]
+
+
+def loss_summary(losses: pd.DataFrame, *, intervals: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
+    """Return means per epoch, their mean, extremes (step, epoch, value), and means over steps from..to (inclusive).
+
+    Without `intervals`, the second half of the steps is one. Epoch extremes are those of the epochs' means, as people
+    keep them in their logs: `max_epoch_loss {step, epoch, value}`, the step being the epoch's last.
+    """
+    if losses.empty:
+        return {}
+    epochs = losses.groupby("epoch").agg(value=("loss", "mean"), step=("step", "max"))
+    last = int(losses.step.max())
+    spans = list(intervals) or [(last // 2 + 1, last)]
+
+    def extreme(epoch: Any) -> dict[str, Any]:
+        row = epochs.loc[epoch]
+        return {"step": int(row.step), "epoch": int(epoch), "value": float(row.value)}
+
+    return {
+        "epoch_means": {int(epoch): float(value) for epoch, value in epochs.value.items()},
+        "epoch_mean_loss": {"epochs": len(epochs), "value": float(epochs.value.mean())},
+        "max_epoch_loss": extreme(epochs.value.idxmax()),
+        "min_epoch_loss": extreme(epochs.value.idxmin()),
+        "mean_loss": [
+            {"from_step": a, "to_step": b, "value": float(losses.loss[losses.step.between(a, b)].mean())}
+            for a, b in spans
+        ],
+    }
+
+
+def loss_plot(losses: Mapping[str, pd.DataFrame]) -> bytes:
+    """Return a PNG with each variant's running mean loss (over a 40th of its updates) against the step."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for name, table in losses.items():
+        window = max(1, len(table) // 40)
+        axes.plot(table.step, table.loss.rolling(window, min_periods=1).mean(), label=name, linewidth=1)
+    axes.set(xlabel="updates", ylabel="loss (running mean)")
+    if losses:
+        axes.legend(fontsize=8)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=90, metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,173 @@
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageCms
+
+from ti_pipeline.files import sha256_of
+from ti_pipeline.imaging import crop as crop_module
+from ti_pipeline.imaging.crop import crop_pictures
+from ti_pipeline.imaging.verify import crop_problems
+from ti_pipeline.schemas import TABLES
+from ti_pipeline.studies import CropSet, FocalWeights
+from ti_pipeline_tests.imaging.pictures import drawing, subject_scene
+
+FOLDER = "crops/study/64"
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "images").mkdir()
+    subject_scene(200, 100, (140, 20, 190, 80)).save(tmp_path / "images/1.png")
+    drawing(90, 150, seed=1).save(tmp_path / "images/2.png")
+    drawing(120, 120, seed=2).convert("RGBA").save(tmp_path / "images/3.png")
+    return tmp_path
+
+
+def training_set(*post_ids, curation="default", out=()):
+    return pd.DataFrame(
+        {
+            "curation": curation,
+            "post_id": post_ids,
+            "kept": [i not in out for i in post_ids],
+            "split": ["out" if i in out else "validation" if i == 2 else "train" for i in post_ids],
+            "reason": "",
+            "path": [f"images/{i}.png" for i in post_ids],
+            "solo": True,
+            "simple_background": True,
+            "text": False,
+        }
+    )
+
+
+def cropped(root, chosen, **settings):
+    crops = crop_pictures(chosen, root=root, folder=FOLDER, crop_set=CropSet(**{"size": 64} | settings))
+    assert TABLES["crops"].problems(crops) == []
+    return crops
+
+
+def files(root):
+    return {path.name: path.stat().st_mtime_ns for path in (root / FOLDER).glob("*.png")}
+
+
+def age(root):
+    """Give all crops an old time, so that a rewritten one can be told."""
+    for path in (root / FOLDER).glob("*.png"):
+        os.utime(path, ns=(10**9, 10**9))
+
+
+def rewritten(root):
+    return {name for name, time in files(root).items() if time != 10**9}
+
+
+def test_crops_are_exact_squares_of_the_picture(root):
+    crops = cropped(root, training_set(1, 2, 3))
+    assert crops.status.tolist() == ["ok"] * 3
+    assert crops.split.tolist() == ["train", "validation", "train"]
+    assert crops.side.tolist() == [100, 90, 120]
+    for row in crops.itertuples():
+        assert row.path == f"{FOLDER}/{row.post_id}.png"
+        with Image.open(root / row.path) as crop, Image.open(root / f"images/{row.post_id}.png") as source:
+            box = (row.left, row.top, row.left + row.side, row.top + row.side)
+            expected = source.convert("RGB").crop(box).resize((64, 64), Image.Resampling.LANCZOS)
+            assert crop.mode == "RGB"
+            assert np.array_equal(crop, expected)
+        assert row.sha256 == sha256_of(root / row.path)
+    assert crops.left[0] >= 90  # the subject reaches to 190
+    assert crops.focus_x[0] > 0.6
+    audit = pd.DataFrame({"post_id": [1, 2, 3], "width": [200, 90, 120], "height": [100, 150, 120]})
+    assert crop_problems(crops, audit, root) == []
+    assert len(crop_problems(crops, audit.assign(width=60), root)) == 3
+
+
+def test_crops_carry_no_metadata_and_are_the_same_bytes_again(root):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    drawing().save(root / "images/1.png", icc_profile=profile, dpi=(300, 300))
+    first = cropped(root, training_set(1))
+    with Image.open(root / first.path[0]) as crop:
+        assert crop.info == {}
+    (root / FOLDER / "index.json").unlink()
+    assert cropped(root, training_set(1)).sha256.tolist() == first.sha256.tolist()
+
+
+def test_only_kept_pictures_of_the_curation_are_cropped(root):
+    both = pd.concat([training_set(1, 2, out=(2,)), training_set(2, 3, curation="other")])
+    assert cropped(root, both).post_id.tolist() == [1]
+    assert cropped(root, both, curation="other").post_id.tolist() == [2, 3]
+    with pytest.raises(ValueError, match=r"no curation 'third' \(it has: default, other\)"):
+        cropped(root, both, curation="third")
+
+
+def test_pictures_that_cannot_be_cropped_are_rows(root):
+    (root / "images/2.png").write_bytes(b"")
+    (root / "images/3.png").unlink()
+    crops = cropped(root, training_set(1, 2, 3), size=208)
+    assert crops.status.tolist() == ["failed"] * 3
+    assert crops.reason[0] == "too small: needs more than 2 times enlargement"
+    assert crops.reason[1] == "the file is empty"
+    assert crops.reason[2].startswith("cannot be read")
+    assert cropped(root, training_set(1), size=200).status.tolist() == ["ok"]
+
+
+def test_nothing_is_done_twice(root):
+    chosen = training_set(1, 2, 3)
+    first = cropped(root, chosen)
+    age(root)
+    pd.testing.assert_frame_equal(cropped(root, chosen), first)
+    assert rewritten(root) == set()
+
+
+def test_other_content_settings_or_damage_are_noticed(root):
+    chosen = training_set(1, 2, 3)
+    first = cropped(root, chosen)
+    age(root)
+    drawing(90, 150, seed=9).save(root / "images/2.png")
+    (root / FOLDER / "3.png").write_bytes(b"damaged")
+    again = cropped(root, chosen)
+    assert rewritten(root) == {"2.png", "3.png"}
+    assert again.sha256[1] != first.sha256[1]
+    assert again.sha256[2] == first.sha256[2]
+    age(root)
+    cropped(root, chosen, focal=FocalWeights(face=None))
+    assert rewritten(root) == {"1.png", "2.png", "3.png"}
+    age(root)
+    (root / FOLDER / "index.json").write_text("{ half")
+    cropped(root, chosen, focal=FocalWeights(face=None))
+    assert rewritten(root) == {"1.png", "2.png", "3.png"}
+
+
+def test_crops_of_pictures_no_longer_chosen_are_removed(root):
+    cropped(root, training_set(1, 2, 3))
+    (root / FOLDER / ".0123456789ab-partial.png").write_bytes(b"left by a killed run")
+    cropped(root, training_set(1, 2, 3, out=(2,)))
+    assert sorted(path.name for path in (root / FOLDER).iterdir()) == ["1.png", "3.png", "index.json"]
+    assert set(json.loads((root / FOLDER / "index.json").read_text())) == {"1", "3"}
+
+
+def test_a_run_that_breaks_off_goes_on_where_it_was(root, monkeypatch):
+    monkeypatch.setattr(crop_module, "_SAVE_INDEX_EVERY", 1)
+    calls = []
+
+    def stop(done, _total, _what):
+        calls.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        crop_pictures(training_set(1, 2, 3), root=root, folder=FOLDER, crop_set=CropSet(size=64), progress=stop)
+    age(root)
+    assert cropped(root, training_set(1, 2, 3)).status.tolist() == ["ok"] * 3
+    assert rewritten(root) <= {"3.png"}
+
+
+def test_a_disk_error_stops_the_run_and_leaves_no_half_file(root, monkeypatch):
+    def full(self, path, format):  # noqa: A002 - Pillow's own name
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        cropped(root, training_set(1))
+    assert list((root / FOLDER).iterdir()) == []
