@@ -6,12 +6,16 @@ records (`client`) or the policy's rules (`policy`).
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.e621.catalog import CATEGORY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     import pandas as pd
 
@@ -19,81 +23,122 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordError", "posts_table"]
 
+_LARGEST = 2**63 - 1
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_EXT = re.compile(r"[a-z0-9]{1,8}")  # md5 and ext become file names
+_log = logging.getLogger(__name__)
+
 
 class RecordError(ValueError):
     """A record has a field of the wrong type; the message names the field."""
 
 
 def posts_table(records: Iterable[Mapping[str, Any]], policy: ContentPolicy) -> pd.DataFrame:
-    """Return the `posts` table of records in e621's shape; each left-out one keeps only its id and the reason.
+    """Return the `posts` table of records in e621's shape, ordered by id; a left-out one keeps its id and the reason.
 
-    A record may carry `problem`: why its source could not read it. A second record of an id is ignored.
+    A record may carry `problem`: why its source could not read it. The first record of an id counts. A record
+    without a usable id cannot be a row: it is logged and skipped.
     """
-    import pandas as pd
+    import pyarrow as pa
 
-    from ti_pipeline.schemas import TABLES
+    from ti_pipeline.schemas import TABLES, from_arrow
 
     rows: dict[int, dict[str, Any]] = {}
     for record in records:
-        row = _row(record, policy)
-        rows.setdefault(row["post_id"], row)
-    columns = [column.name for column in TABLES["posts"].columns]
-    frame = pd.DataFrame([rows[key] for key in sorted(rows)], columns=columns)
-    if frame.empty:
-        return TABLES["posts"].empty()
-    whole = ("score", "fav_count", "width", "height", "file_size")
-    frame[list(whole)] = frame[list(whole)].astype("Int64")
-    frame["created_at"] = pd.to_datetime(frame.created_at, utc=True).astype("datetime64[us, UTC]")
-    return frame
+        if _is_whole(record.get("id"), low=0):
+            rows.setdefault(record["id"], _row(record, policy))
+        else:
+            _log.warning("a record without a usable id is skipped: %.200r", dict(record))
+    return from_arrow(pa.Table.from_pylist([rows[key] for key in sorted(rows)], TABLES["posts"].arrow_schema()))
 
 
 def _row(record: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
-    post_id = record.get("id")
-    if not isinstance(post_id, int) or isinstance(post_id, bool) or post_id < 0:
-        raise RecordError(f"a record without a usable id: {str(record)[:200]}")
+    """Return a row; strict reading comes first, because the policy must not judge what it cannot read."""
     try:
+        fields = {} if record.get("problem") else _fields(record)
         reason = record.get("problem") or policy.refuses(record)
-        row = _fields(record) if reason is None else {}
-        reason = reason or ("no link to the picture" if not row["file_url"] else None)
-    except (RecordError, TypeError, AttributeError) as error:
-        reason = f"unreadable record: {error}"
-    if reason is not None:
-        empty: dict[str, Any] = {f"tags_{category}": [] for category in CATEGORY_NAMES}
-        return {"post_id": post_id, "status": "dropped", "reason": reason, "sources": [], **empty}
-    return {"post_id": post_id, "status": "kept", "reason": "", **row}
+    except RecordError as error:
+        reason = f"malformed record: {error}"
+    if reason is None:
+        return {"post_id": record["id"], "status": "kept", "reason": ""} | fields
+    nothing: dict[str, Any] = {f"tags_{category}": [] for category in CATEGORY_NAMES}
+    return {"post_id": record["id"], "status": "dropped", "reason": str(reason), "sources": []} | nothing
 
 
 def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    file = _of(record, "file", dict) or {}
-    score = record.get("score")
-    tags = _of(record, "tags", dict) or {}
+    file, tags = _mapping(record, "file"), _mapping(record, "tags")
+    # Categories that the table does not know are read too, and with that shown to the policy.
+    by_category = {str(name): _strings(tags, name, "tags.") for name in tags}
+    _strings(record, "locked_tags")
+    _mapping(record, "flags")
     return {
-        "rating": record["rating"],
-        "score": _of(score, "total", int) if isinstance(score, dict) else None,
-        "fav_count": _of(record, "fav_count", int),
-        "created_at": _of(record, "created_at", str),
-        "width": _of(file, "width", int),
-        "height": _of(file, "height", int),
-        "ext": _of(file, "ext", str),
-        "file_size": _of(file, "size", int),
-        "md5": _of(file, "md5", str),
-        "file_url": _of(file, "url", str),
-        "sources": _strings(record.get("sources"), "sources"),
-        **{f"tags_{name}": _strings(tags.get(name), f"tags.{name}") for name in CATEGORY_NAMES},
+        "rating": _text(record, "rating"),
+        "score": _score(record.get("score")),
+        "fav_count": _whole(record, "fav_count"),
+        "created_at": _time(record.get("created_at")),
+        "width": _whole(file, "width", "file."),
+        "height": _whole(file, "height", "file."),
+        "ext": _text(file, "ext", "file.", _EXT),
+        "file_size": _whole(file, "size", "file."),
+        "md5": _text(file, "md5", "file.", _MD5),
+        "file_url": _text(file, "url", "file."),
+        "sources": _strings(record, "sources"),
+        **{f"tags_{name}": by_category.get(name, []) for name in CATEGORY_NAMES},
     }
 
 
-def _of(record: Mapping[str, Any], field: str, kind: type) -> Any:
-    """Return a field of the right type, or None where it is missing or null. Raises `RecordError` otherwise."""
+def _is_whole(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= _LARGEST
+
+
+def _mapping(record: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     value = record.get(field)
-    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise RecordError(f"{field} is {value!r}, wants {kind.__name__}")
+    if value is not None and not isinstance(value, Mapping):
+        raise RecordError(f"{field} is {value!r:.60}, not an object of fields")
+    return value or {}
+
+
+def _whole(record: Mapping[str, Any], field: str, where: str = "", low: int = 0) -> int | None:
+    value = record.get(field)
+    if value is not None and not _is_whole(value, low):
+        raise RecordError(f"{where}{field} is {value!r:.60}, not a whole number from {low}")
     return value
 
 
-def _strings(value: Any, field: str) -> list[str]:
+def _text(record: Mapping[str, Any], field: str, where: str = "", like: re.Pattern[str] | None = None) -> str | None:
+    value = record.get(field)
+    if value is None:
+        return None
+    if not _is_text(value) or (like is not None and not like.fullmatch(value)):
+        raise RecordError(f"{where}{field} is {value!r:.60}, not a text as it should be")
+    return str(value)
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether a value is text that can be stored: JSON can smuggle halves of characters in."""
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def _strings(record: Mapping[str, Any], field: str, where: str = "") -> list[str]:
+    value = record.get(field)
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise RecordError(f"{field} is not a list of texts")
+    if not isinstance(value, list) or not all(_is_text(item) for item in value):
+        raise RecordError(f"{where}{field} is not a list of texts")
     return value
+
+
+def _score(value: object) -> int | None:
+    score = {"total": value} if not isinstance(value, Mapping) else value
+    return _whole(score, "total", "score.", low=-_LARGEST)
+
+
+def _time(value: object) -> datetime | None:
+    """Read an ISO 8601 time; one without an offset is taken as UTC."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(value))
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise RecordError(f"created_at is {value!r:.60}, not a time") from error

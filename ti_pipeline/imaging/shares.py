@@ -36,8 +36,8 @@ def chosen(targets: Sequence[ShareTarget], scores: Sequence[float], *, at_most: 
     `scores` come in order of preference among equals and decide last: the set is the largest (≤ `at_most`) whose
     every share lies within `tolerance` of its target; of those, one whose shares lie closest to the targets (sum of
     distances); of those, one with the highest total score. Within a group of candidates of equal attributes the
-    first ones with the highest score are taken. Solved by branch and bound (HiGHS) in counts per group for the
-    first two and per candidate for the last; all coefficients are integers, so no rounding decides.
+    first ones with the highest score are taken. Solved by branch and bound (HiGHS) in counts per group; all
+    coefficients of the constraints are integers, so no rounding decides.
     """
     candidates = len(scores)
     if not targets:
@@ -106,15 +106,24 @@ class _Problem:
         return int(_solve(goal, upper, rows)[-distances:].sum())
 
     def best_scored(self, size: int, distance: int, scores: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the counts of the set of `size` and total `distance` whose members' scores sum highest."""
-        distances = len(self.off)
-        goal = np.concatenate([-scores, np.zeros(distances)])
-        upper = np.concatenate([np.ones(len(scores), dtype=np.int64), np.full(distances, self.slack * size)])
-        off = self.off[:, self.group_of]
-        rows = _distance_rows(off, np.ones(len(scores), dtype=np.int64), size)
-        total = np.concatenate([np.zeros(len(scores)), np.ones(distances)])
-        taken = _solve(goal, upper, [*rows, (total, 0, distance)])[: len(scores)]
-        return np.bincount(self.group_of[taken == 1], minlength=len(self.available))
+        """Return the counts of the set of `size` and total `distance` whose members' scores sum highest.
+
+        Candidates may be taken in part: with whole counts, a group's best sum is that of its best whole members.
+        """
+        groups, distances, candidates = len(self.available), len(self.off), len(scores)
+        goal = np.concatenate([np.zeros(groups + distances), -scores])
+        upper = np.concatenate([self.available, np.full(distances, self.slack * size), np.ones(candidates, np.int64)])
+        members = (self.group_of == np.arange(groups)[:, None]).astype(np.int64)
+        unused = np.zeros(candidates, dtype=np.int64)
+        rows: list[_Row] = [
+            (np.concatenate([row, unused]), low, high)
+            for row, low, high in _distance_rows(self.off, np.ones_like(self.available), size)
+        ]
+        total = np.concatenate([np.zeros(groups), np.ones(distances), unused])
+        rows.append((total, 0, distance))
+        for group, count in enumerate(np.eye(groups + distances, dtype=np.int64)[:groups]):
+            rows.append((np.concatenate([-count, members[group]]), 0, 0))
+        return _solve(goal, upper, rows, whole=groups + distances)[:groups]
 
     def least_wrong(self, size: int) -> NDArray[np.int64]:
         """Return the counts of the set of `size` whose largest |off| is the smallest."""
@@ -139,20 +148,28 @@ def _distance_rows(off: NDArray[np.int64], ones: NDArray[np.int64], size: int) -
 
 
 def _solve(
-    goal: NDArray[np.int64] | NDArray[np.float64], upper: NDArray[np.int64], rows: Sequence[_Row]
+    goal: NDArray[np.int64] | NDArray[np.float64],
+    upper: NDArray[np.int64],
+    rows: Sequence[_Row],
+    *,
+    whole: int | None = None,
 ) -> NDArray[np.int64]:
-    """Return integers 0..upper that minimise goal · x with every row's low ≤ row · x ≤ high."""
+    """Return values 0..upper that minimise goal · x with every row's low ≤ row · x ≤ high, the first `whole` of them.
+
+    Those (all, if None) are integers.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     matrix = np.array([row for row, _, _ in rows], dtype=np.float64)
     low, high = (np.array([row[i] for row in rows], dtype=np.float64) for i in (1, 2))
+    whole = len(goal) if whole is None else whole
     answer = milp(
         goal,
-        integrality=np.ones(len(goal)),
+        integrality=(np.arange(len(goal)) < whole).astype(int),
         bounds=Bounds(0, upper),
         constraints=LinearConstraint(matrix, low, high),
         options={"mip_rel_gap": 0},
     )
     if answer.x is None:
         raise RuntimeError(f"the integer programme for the target shares ended without an answer: {answer.message}")
-    return np.asarray(np.rint(answer.x), dtype=np.int64)
+    return np.asarray(np.rint(answer.x[:whole]), dtype=np.int64)

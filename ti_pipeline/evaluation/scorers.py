@@ -1,0 +1,186 @@
+"""Scorers: a CLIP model as judge. Does the asked value win, and how near is the concept?
+
+Here: loading, preprocessing, metrics per picture. Not here: what follows from them (`statistics`).
+Method: zero-shot classification and image similarity with CLIP (Radford et al. 2021).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+    import torch
+
+    from ti_pipeline.studies import Axis, BaseModelSource
+
+__all__ = ["Scorer", "ScorerError", "load_scorer", "score_images"]
+
+_BATCH = 32
+# CLIP's own, for folders that bring no preprocessor_config.json.
+_MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class ScorerError(ValueError):
+    """The scorer cannot be loaded or is of the wrong kind; the message says what to set."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A CLIP model with its tokenizer and how it wants its pictures."""
+
+    model: Any
+    tokenizer: Any
+    size: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def image_features(self, paths: Sequence[Path]) -> torch.Tensor:
+        """Return unit features [len(paths), width] of pictures."""
+        import torch
+
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(paths), _BATCH):
+                pixels = torch.stack([self._pixels(path) for path in paths[start : start + _BATCH]])
+                parts.append(_features(self.model.get_image_features(pixel_values=pixels)))
+        return torch.nn.functional.normalize(torch.cat(parts).float(), dim=-1)
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return unit features [len(texts), width] of texts."""
+        import torch
+
+        ids = self.tokenizer(list(texts), padding=True, truncation=True, max_length=77, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            features = _features(self.model.get_text_features(input_ids=ids))
+        return torch.nn.functional.normalize(features.float(), dim=-1)
+
+    @property
+    def scale(self) -> float:
+        """Return the factor before the softmax that the model was trained with."""
+        return float(self.model.logit_scale.exp())
+
+    def _pixels(self, path: Path) -> torch.Tensor:
+        """Return a picture, its shorter side resized, the middle cut out, normalised: float32 [3, size, size]."""
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            rgb = picture.convert("RGB")
+        factor = self.size / min(rgb.size)
+        wide, high = (max(self.size, round(length * factor)) for length in rgb.size)
+        rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC)
+        left, top = (wide - self.size) // 2, (high - self.size) // 2
+        cut = np.asarray(rgb.crop((left, top, left + self.size, top + self.size)), dtype=np.float32) / 255
+        scaled = (cut - np.asarray(self.mean, np.float32)) / np.asarray(self.deviation, np.float32)
+        return torch.from_numpy(scaled).permute(2, 0, 1)
+
+
+def _features(output: Any) -> Any:
+    """Return the projected features (transformers 5 wraps them)."""
+    return output if hasattr(output, "ndim") else output.pooler_output
+
+
+def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
+    """Load the CLIP model of `evaluation.scorer`; `folder` is that of the study file.
+
+    Raises `ScorerError` when there is none, it is no CLIP model, or the hub cannot be reached.
+    """
+    from transformers import CLIPModel, CLIPTokenizer
+
+    if source.file is not None or (source.folder is None and source.hub is None):
+        raise ScorerError("evaluation.scorer wants a `folder` with a CLIP model or a `hub` id")
+    place: Path | str = source.hub or ""
+    if source.folder is not None:
+        place = folder / Path(os.path.expandvars(source.folder)).expanduser()
+        if not (place / "config.json").is_file():
+            raise ScorerError(f"evaluation.scorer: {place} holds no CLIP model (no config.json)")
+    try:
+        model = CLIPModel.from_pretrained(place, revision=source.revision, dtype="float32")
+        tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place), revision=source.revision)
+    except Exception as error:  # noqa: BLE001 - loaders raise whatever their formats raise; the cause is kept
+        hint = "; hub models need the network once" if source.hub else ""
+        raise ScorerError(f"evaluation.scorer: {place} cannot be loaded as a CLIP model: {error}{hint}") from error
+    settings = _preprocessing(place)
+    size = settings.get("crop_size", model.config.vision_config.image_size)
+    return Scorer(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        size=int(size["height"] if isinstance(size, dict) else size),
+        mean=tuple(settings.get("image_mean", _MEAN)),
+        deviation=tuple(settings.get("image_std", _DEVIATION)),
+    )
+
+
+def _tokenizer_place(place: Path | str) -> Path | str:
+    """Return where the tokenizer is: in the folder, or beside it as in a pipeline's folder."""
+    if isinstance(place, Path) and not any((place / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        return place.parent / "tokenizer"
+    return place
+
+
+def _preprocessing(place: Path | str) -> dict[str, Any]:
+    if isinstance(place, Path) and (place / "preprocessor_config.json").is_file():
+        return dict(json.loads((place / "preprocessor_config.json").read_text(encoding="utf-8")))
+    return {}
+
+
+def score_images(
+    images: pd.DataFrame,
+    axes: Mapping[str, Axis],
+    scorer: Scorer,
+    *,
+    root: Path,
+    references: Sequence[Path],
+    progress: Callable[[int, int, str], None] | None = None,
+) -> pd.DataFrame:
+    """Return the `evaluation_scores` table of rendered pictures.
+
+    Metrics per picture: `match` (1 if the asked value wins among its axis' values, else 0) and `probability` (its
+    softmax share), on axes with several values; `concept`, the mean cosine similarity to `references` (pictures of
+    what was to be learned), where there are any.
+    """
+    import pandas as pd
+
+    from ti_pipeline.schemas import TABLES
+
+    if images.empty:
+        return TABLES["evaluation_scores"].empty()
+    seen = scorer.image_features([root / str(path) for path in images.path])
+    if progress is not None:
+        progress(len(images), len(images), "pictures scored")
+    parts = []
+    if references:
+        similarity = (seen @ scorer.image_features(list(references)).T).mean(dim=1)
+        parts.append(images.assign(metric="concept", score=similarity.double().numpy(), read_as=None))
+    for name, axis in axes.items():
+        if len(axis.values) > 1:
+            parts += _choices(images.reset_index(drop=True), seen, name, axis, scorer)
+    columns = [column.name for column in TABLES["evaluation_scores"].columns]
+    if not parts:
+        return TABLES["evaluation_scores"].empty()
+    return pd.concat(parts, ignore_index=True)[columns].astype({"read_as": "str"}).replace({"read_as": {"None": None}})
+
+
+def _choices(
+    images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer
+) -> list[pd.DataFrame]:
+    """Return the `match` and `probability` rows of one axis."""
+    rows = images.index[images.axis == name].tolist()
+    of_axis = images.loc[rows]
+    shares = (scorer.scale * seen[rows] @ scorer.text_features(axis.values).T).softmax(dim=1)
+    winners = [axis.values[index] for index in shares.argmax(dim=1).tolist()]
+    asked = [axis.values.index(value) for value in of_axis.value]
+    probability = shares[range(len(rows)), asked].double().numpy()
+    match = [float(winner == value) for winner, value in zip(winners, of_axis.value, strict=True)]
+    return [
+        of_axis.assign(metric="match", score=match, read_as=winners),
+        of_axis.assign(metric="probability", score=probability, read_as=winners),
+    ]

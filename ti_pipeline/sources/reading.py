@@ -1,0 +1,23 @@
+"""What reading a source gives, and how it fails. Not here: any particular source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["STILLS", "Reading", "SourceError"]
+
+# File types that can be a training picture; others are listed in tables with the reason why they are not used.
+STILLS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+
+
+class SourceError(ValueError):
+    """A source cannot be read; the message names the study's field and what to set."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Records in e621's shape, and remarks for the log."""
+
+    records: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
