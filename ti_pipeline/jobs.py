@@ -14,12 +14,11 @@ from ti_pipeline.partitions import keys_of, study_partitions
 __all__ = ["DEMO_STUDY", "JOBS"]
 
 DEMO_STUDY = "demo"
-_IN_PROCESS: dict[str, Any] = {"executor_def": dg.in_process_executor}
 
 
 def _asset_job(name: str, description: str, *assets: str) -> Any:
     selection = dg.AssetSelection.assets(*assets)
-    return dg.define_asset_job(name, selection, description=description, **_IN_PROCESS)
+    return dg.define_asset_job(name, selection, description=description, executor_def=dg.in_process_executor)
 
 
 _PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
@@ -91,13 +90,13 @@ def everything(context: dg.OpExecutionContext) -> None:
     _run(context, "compare", [DEMO_STUDY])
 
 
-@dg.job(partitions_def=study_partitions, **_IN_PROCESS)
+@dg.job(partitions_def=study_partitions, executor_def=dg.in_process_executor)
 def prepare() -> None:
     """Everything a study needs before training: posts to training set, captions, crops."""
     prepare_study_and_parts()
 
 
-@dg.job(**_IN_PROCESS)
+@dg.job(executor_def=dg.in_process_executor)
 def demo() -> None:
     """The whole graph for the study `demo`, from drawings to the report."""
     everything()

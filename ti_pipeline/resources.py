@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from upath import UPath
@@ -30,7 +30,7 @@ def data_url() -> str:
     return os.environ.get("TI_DATA") or str(repository_root() / "data" / "store")
 
 
-class DataStore(dg.ConfigurableResource):
+class DataStore(dg.ConfigurableResource[Any]):
     """The data folder: pictures, crops, embeddings, grids, reports and releases as plain files.
 
     Programs that draw and train work on local files. On a local folder they work in place; on a remote store (any
@@ -95,7 +95,7 @@ class DataStore(dg.ConfigurableResource):
                 stale.unlink()
 
 
-class E621Site(dg.ConfigurableResource):
+class E621Site(dg.ConfigurableResource[Any]):
     """The site to ask, and who asks. Credentials stay in the environment."""
 
     url: str = "https://e621.net"
@@ -111,7 +111,7 @@ class E621Site(dg.ConfigurableResource):
         )
 
 
-class CatalogSource(dg.ConfigurableResource):
+class CatalogSource(dg.ConfigurableResource[Any]):
     """Where tags, aliases and implications come from: a folder of the site's CSV exports, or its API."""
 
     folder: str | None = None

@@ -382,7 +382,11 @@ def _broken_references(study: Study) -> list[str]:
         if crop.curation not in study.named_curations():
             known = ", ".join(study.named_curations())
             problems.append(f"crops.sets.{name}.curation: no curation {crop.curation!r} (known: {known})")
-    pools = {"base": study.base_models, "captions": study.captions, "crop": study.crops.named()}
+    pools: dict[str, dict[str, Any]] = {
+        "base": study.base_models,
+        "captions": study.captions,
+        "crop": study.crops.named(),
+    }
     for name, variant in study.variants.items():
         for field, known_names in pools.items():
             value = getattr(variant, field)

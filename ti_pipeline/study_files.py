@@ -148,7 +148,7 @@ def _plain(root: yaml.nodes.MappingNode, lines: _Lines) -> dict[str, Any]:
         raise StudyError("\n".join(f"{lines.path}:{line}: {key!r} is written twice" for key, line in doubled))
     loader = yaml.SafeLoader("")
     try:
-        return dict(loader.construct_document(root))  # type: ignore[no-untyped-call]
+        return dict(loader.construct_document(root))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise StudyError(f"{lines.path}:{mark.line + 1 if mark else 1}: {error.problem}") from error

@@ -4,6 +4,7 @@ Optional: without it tags are used as posts have them, and the fixed exclusion l
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -19,7 +20,7 @@ _TABLES = ("tag_catalog", "tag_aliases", "tag_implications")
     outs={name: dg.AssetOut(group_name="catalog", kinds={"parquet", "pandas"}, code_version="1") for name in _TABLES},
     pool="e621",
 )
-def site_catalog(catalog_source: CatalogSource, e621: E621Site) -> Iterator[dg.Output]:
+def site_catalog(catalog_source: CatalogSource, e621: E621Site) -> Iterator[dg.Output[Any]]:
     """Read the site's tags, aliases and implications from exports (`TI_CATALOG`) or from its API."""
     from pathlib import Path
 

@@ -97,7 +97,7 @@ def evaluation_grids(
     store: DataStore,
     evaluation_images: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     """Labelled X/Y grids: per variant checkpoint against value, and the variants against each other."""
     from ti_pipeline.evaluation.grids import grid_thumbnail, write_grids
     from ti_pipeline.evaluation.runs import together
@@ -128,7 +128,7 @@ def leaderboard(
     context: dg.AssetExecutionContext,
     embedding: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     """Per axis and overall: every checkpoint with its score, interval and rank; the best is named."""
     from ti_pipeline.evaluation.runs import require_known_checkpoints, together
     from ti_pipeline.evaluation.statistics import leaderboard as rank

@@ -26,7 +26,7 @@ def _reasons(table: pd.DataFrame, left_out: pd.Series) -> dg.JsonMetadataValue:
 @dg.asset(**_COMMON, pool="e621")
 def images(
     context: dg.AssetExecutionContext, store: DataStore, e621: E621Site, posts: pd.DataFrame
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     """The pictures of kept posts, checked against the stated size and md5; a failed one is a row with its reason."""
     from ti_pipeline.sources import fetch_images
 
@@ -39,7 +39,7 @@ def images(
 
 
 @dg.asset(**_COMMON)
-def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame) -> dg.MaterializeResult:
+def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame) -> dg.MaterializeResult[Any]:
     """What each picture really is: decoded format and size, sharpness, detail, background, near-duplicates."""
     from ti_pipeline.imaging.audit import audit_images
 
@@ -64,7 +64,7 @@ def training_set(
     post_tags: pd.DataFrame,
     images: pd.DataFrame,
     image_audit: pd.DataFrame,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     """Which pictures each curation of the study uses, with target shares met; each one left out has its reason."""
     from ti_pipeline.imaging.contact_sheet import kept_and_rejected_sheet
     from ti_pipeline.imaging.curation import select_training_set

@@ -28,7 +28,7 @@ def posts(
     e621: E621Site,
     tag_aliases: pd.DataFrame,
     tag_implications: pd.DataFrame,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Any]:
     """Posts of the study's source that the content policy allows; each left-out post keeps its reason."""
     from ti_pipeline.e621.records import posts_table
     from ti_pipeline.sources import fetch_posts
@@ -52,7 +52,7 @@ def _posts_metadata(table: pd.DataFrame, notes: list[str]) -> dict[str, Any]:
 
 
 @dg.asset(**_COMMON, ins={"tag_aliases": dg.AssetIn(metadata=OPTIONAL)})
-def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeResult:
+def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeResult[Any]:
     """One row per kept post and tag, with old names replaced by those the site uses now."""
     from ti_pipeline.tagging.tags import post_tags_table
 
@@ -64,7 +64,9 @@ def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeR
 
 
 @dg.asset(**_COMMON, ins={"tag_catalog": dg.AssetIn(metadata=OPTIONAL)})
-def tag_frequencies(posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame) -> dg.MaterializeResult:
+def tag_frequencies(
+    posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
     """How many pictures carry each tag, per category, beside the whole site where the catalog knows it."""
     from ti_pipeline.tagging.frequencies import tag_frequencies as count
     from ti_pipeline.tagging.plots import frequency_plot

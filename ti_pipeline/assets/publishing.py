@@ -35,7 +35,7 @@ _COMMON: dict[str, Any] = {
 
 
 @dg.asset(**_COMMON, kinds={"html"})
-def report(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
+def report(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult[Any]:
     """One self-contained page with everything a person decides from."""
     from ti_pipeline.publishing.report import write_report
 
@@ -48,7 +48,7 @@ def report(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materializ
 
 
 @dg.asset(**_COMMON, kinds={"safetensors"})
-def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult:
+def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult[Any]:
     """The best checkpoint as files that A1111, ComfyUI, diffusers and InvokeAI load, with card and attribution."""
     from ti_pipeline.publishing.release import write_release
 
@@ -77,11 +77,13 @@ def _results(study: str, store: DataStore) -> Any:
     from ti_pipeline.publishing.inputs import StudyResults
 
     tables, loaded = Tables(UPath(store.url)), STUDIES[study]
-    single = {name: tables.read(name, study) for name in (*_OF_STUDY, *_COMPARED)}
+    single: dict[str, Any] = {name: tables.read(name, study) for name in (*_OF_STUDY, *_COMPARED)}
     absent = [name for name, table in single.items() if table is None]
     if absent:
         raise FileNotFoundError(f"study {study}: no table {', '.join(absent)}; run the jobs prepare and compare first")
-    parts = {name: dict(_present(tables, name, kind, study)) for name, (kind, _) in _PARTS.items()}
+    parts: dict[str, dict[str, Any]] = {
+        name: dict(_present(tables, name, kind, study)) for name, (kind, _) in _PARTS.items()
+    }
     warnings = [
         f"{name} of {split(key).part} is not there: it has not been made yet"
         for name, (kind, _) in _PARTS.items()

@@ -57,15 +57,14 @@ def no_excluded_tags_in_captions(store: DataStore, frames: Frames) -> dg.AssetCh
 def no_duplicate_pictures(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
     problems = []
     for study, frame in frames.items():
-        curations = STUDIES[study].study.named_curations()
-        audit = _stored(store, "image_audit", study)
-        copies = set(audit.loc[audit.duplicate_of.notna(), "post_id"])
-        kept = frame[frame.kept & frame.post_id.isin(copies)]
-        problems += [
-            f"{study}: curation {row.curation} keeps {row.post_id}, a near-duplicate"
-            for row in kept.itertuples()
-            if curations[row.curation].drop_duplicates
-        ]
+        audit = _stored(store, "image_audit", study).set_index("post_id")
+        group_of = audit.duplicate_of.fillna(audit.index.to_series()).astype("int64")
+        for name, curation in STUDIES[study].study.named_curations().items():
+            kept = frame.loc[(frame.curation == name) & frame.kept, "post_id"]
+            groups = kept.map(group_of)
+            twins = sorted(kept[groups.duplicated(keep=False)])
+            if curation.drop_duplicates and twins:
+                problems.append(f"{study}: curation {name} keeps near-duplicates: {twins[:10]}")
     return verdict(problems)
 
 

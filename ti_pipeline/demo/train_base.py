@@ -84,7 +84,7 @@ def optimise(
 
     path = folder / f"{name}.pt"
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.0, betas=(0.9, 0.99))
-    state = torch.load(path, weights_only=True) if path.exists() else {"step": 0, "curve": []}
+    state: dict[str, Any] = torch.load(path, weights_only=True) if path.exists() else {"step": 0, "curve": []}
     if path.exists():
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -96,7 +96,7 @@ def optimise(
             group["lr"] = rate(step, steps, peak)
         loss = loss_of(step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if average is not None:
@@ -163,7 +163,8 @@ def train_autoencoder(world: World, folder: Path, *, steps: int, batch: int, see
             latents = posterior.mean + posterior.std * torch.randn(shape, generator=generator)
             drawn = model.decode(latents).sample.float()
         error = drawn - pictures
-        return error.abs().mean() + 2 * error.square().mean() + 1e-6 * posterior.kl().float().mean()
+        loss: torch.Tensor = error.abs().mean() + 2 * error.square().mean() + 1e-6 * posterior.kl().float().mean()
+        return loss
 
     optimise("autoencoder", model, loss_of, folder=folder, steps=steps, peak=2e-3)
 
@@ -176,7 +177,7 @@ def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
     model.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True)["model"])
     model.eval().requires_grad_(requires_grad=False)
     with torch.inference_mode(), fast():
-        parts = [model.encode(part.float() / 127.5 - 1).latent_dist.mean for part in world.pictures.split(256)]
+        parts = [model.encode(part.float() / 127.5 - 1).latent_dist.mean for part in torch.split(world.pictures, 256)]
     latents = torch.cat(parts).float()
     factor = 1 / latents.std().item()
     return latents * factor, factor
@@ -213,7 +214,8 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
             with torch.no_grad():
                 states = text(input_ids=tokens(tokenizer, captions, full=True)).last_hidden_state
             predicted = model(noisy, times, encoder_hidden_states=states).sample
-        return (predicted.float() - target).square().mean()
+        loss: torch.Tensor = (predicted.float() - target).square().mean()
+        return loss
 
     optimise("unet", model, loss_of, folder=folder, steps=steps, peak=1.5e-3, average=average)
 

@@ -212,7 +212,9 @@ def _record(concept: str, seed: int, index: int) -> dict[str, Any]:
     """Return the post as the site's API would: the full schema, tags by category with some noise."""
     rng = _rng("record", concept, seed, index)
     attributes = random_attributes(_rng("attributes", concept, seed, index), concept)
-    tags = {name: [] for name in ("artist", "contributor", "copyright", "character", "invalid", "meta", "lore")}
+    tags: dict[str, list[str]] = {
+        name: [] for name in ("artist", "contributor", "copyright", "character", "invalid", "meta", "lore")
+    }
     tags |= attributes.tags()
     tags["general"] = [tag for tag in tags["general"] if rng.random() >= MISSING_TAGS]
     if rng.random() < REDUNDANT_TAGS:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.e621.spelling import is_plain, spelling, unqualified, words
+from ti_pipeline.e621.spelling import heads, is_plain, spelling, words
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -88,7 +88,7 @@ class ContentPolicy:
     def refuses_tags(self, tags: Iterable[str]) -> str | None:
         """Return a reason that names the first excluded tag among `tags`, in any spelling, or None."""
         for tag in tags:
-            if spelling(tag) in self._keys or words(tag) in self._phrases or words(unqualified(tag)) in self._phrases:
+            if spelling(tag) in self._keys or any(head in self._phrases for head in heads(tag)):
                 return f"excluded tag {tag}"
         return None
 
@@ -129,7 +129,7 @@ class ContentPolicy:
     def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Iterable[str]) -> str | None:
         keys = {spelling(tag) for tag in tags}
         artists = [tag for name in ("artist", "contributor") for tag in by_category.get(name, [])]
-        keys |= {spelling(unqualified(tag)) for tag in artists}
+        keys |= {spelling(head) for tag in artists for head in heads(tag)}
         if self.do_not_post and keys & (DO_NOT_POST_TAGS | self._do_not_post_keys):
             return "do-not-post artist"
         return "artist opted out" if keys & self._opt_out_keys else None
@@ -140,7 +140,7 @@ class ContentPolicy:
 
     @functools.cached_property
     def _opt_out_keys(self) -> frozenset[str]:
-        return frozenset(key for name in self.opt_out for key in (spelling(name), spelling(unqualified(name))))
+        return frozenset(spelling(form) for name in self.opt_out for form in (name, *heads(name)))
 
 
 def _texts(value: object) -> list[str]:
@@ -179,14 +179,11 @@ def load_policy(
     """
     if do_not_post not in {"drop", "keep"}:
         raise PolicyError(f"do_not_post is drop or keep, not {do_not_post!r}")
-    added = {tag.strip() for tag in exclude_tags if tag.strip()}
-    # Additions are known to the catalog by the site's spelling, whatever the study writes.
-    seeds = fixed_exclusion() | added | {"_".join(tag.casefold().split()) for tag in added}
     return ContentPolicy(
         ratings=frozenset(ratings),
-        excluded=_closed(seeds, aliases, implications),
+        excluded=_closed(fixed_exclusion() | _as_the_site_writes(exclude_tags), aliases, implications),
         do_not_post=do_not_post == "drop",
-        opt_out=frozenset(_closed(_read_names(opt_out_file), aliases, None)),
+        opt_out=_closed(_as_the_site_writes(_read_names(opt_out_file)), aliases, None),
         do_not_post_artists=_closed(DO_NOT_POST_TAGS, aliases, implications) - DO_NOT_POST_TAGS,
     )
 
@@ -203,19 +200,18 @@ def _closed(seeds: frozenset[str], aliases: pd.DataFrame | None, implications: p
     return frozenset(known)
 
 
-def _read_names(path: Path | None) -> frozenset[str]:
+def _as_the_site_writes(names: Iterable[str]) -> frozenset[str]:
+    """Return names as given and in the site's spelling, by which the catalog knows them."""
+    given = {name.strip() for name in names if name.strip()}
+    return frozenset(given | {"_".join(name.casefold().split()) for name in given})
+
+
+def _read_names(path: Path | None) -> list[str]:
+    """Return the artists of an opt-out file, one a line; `#` starts a comment."""
     if path is None:
-        return frozenset()
+        return []
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"the opt-out file {path} cannot be read ({error}); fix source.opt_out_file") from error
-    return frozenset(_names(text))
-
-
-def _names(text: str) -> Iterator[str]:
-    """Yield one artist a line; `#` starts a comment."""
-    for line in text.splitlines():
-        name = line.split("#", 1)[0].strip()
-        if name:
-            yield name
+    return [line.split("#", 1)[0] for line in text.splitlines()]

@@ -5,12 +5,12 @@ Here: comparing names only. Not here: which names are refused (`policy`), or how
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
-__all__ = ["is_plain", "spelling", "unqualified", "words"]
+__all__ = ["heads", "is_plain", "spelling", "words"]
 
-_QUALIFIER = re.compile(r"[\s_]*\([^()]*\)\s*$")
 _SEPARATORS = re.compile(r"[\s_\-‐-―]+")  # noqa: RUF001 - the range of Unicode's hyphens and dashes is meant
 _NOT_A_WORD = re.compile(r"[\W_]+")
 _PLAIN = re.compile(r"[\w\s\-‐-―/'’.,!()]+")  # noqa: RUF001 - typographic dashes and apostrophes are meant
@@ -22,6 +22,7 @@ def _folded(text: str) -> str:
     return "".join(c for c in decomposed if unicodedata.category(c) not in {"Mn", "Me", "Cf"})
 
 
+@functools.lru_cache(maxsize=2**16)  # a tag occurs on many posts
 def spelling(tag: str) -> str:
     """Return a key that is equal for all spellings of one whole tag: case, width, spaces, dashes, underscores.
 
@@ -44,6 +45,9 @@ def is_plain(tag: str) -> bool:
     return _PLAIN.fullmatch(_folded(tag)) is not None and bool(words(tag))
 
 
-def unqualified(tag: str) -> str:
-    """Return a tag without its last qualifier: `young_(lore)` is `young`; a tag that is only a qualifier stays."""
-    return _QUALIFIER.sub("", _folded(tag)) or tag
+@functools.lru_cache(maxsize=2**16)
+def heads(tag: str) -> tuple[str, ...]:
+    """Return the words of a tag, and those before each of its brackets: `young_(lore)` is also `young`."""
+    folded = _folded(tag)
+    parts = [folded, *(folded[: match.start()] for match in re.finditer(r"\(", folded))]
+    return tuple(inner for inner in map(words, parts) if inner)

@@ -115,6 +115,4 @@ def score_variant(
     held_out = good[good.split == "validation"]
     references = [root / path for path in (held_out if len(held_out) else good).path]
     scorer = load_scorer(loaded.study.evaluation.scorer, folder=loaded.path.parent)
-    return score_images(
-        images, axes_of(loaded.study), scorer, root=root, references=references, progress=progress
-    )
+    return score_images(images, axes_of(loaded.study), scorer, root=root, references=references, progress=progress)

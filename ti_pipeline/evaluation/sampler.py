@@ -99,9 +99,7 @@ class _Texts:
     without: torch.Tensor
 
 
-def draw_pictures(
-    cells: Sequence[Cell], *, base: Base, embeddings: Mapping[str, Embedding]
-) -> NDArray[np.uint8]:
+def draw_pictures(cells: Sequence[Cell], *, base: Base, embeddings: Mapping[str, Embedding]) -> NDArray[np.uint8]:
     """Draw cells that share sampler, steps, size and clip skip; return uint8 [b, size, size, 3]."""
     import numpy as np
     import torch

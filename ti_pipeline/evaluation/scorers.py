@@ -105,7 +105,7 @@ def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
     try:
         model = CLIPModel.from_pretrained(place, revision=source.revision, dtype="float32")
         tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place), revision=source.revision)
-    except Exception as error:  # noqa: BLE001 - loaders raise whatever their formats raise; the cause is kept
+    except Exception as error:
         hint = "; hub models need the network once" if source.hub else ""
         raise ScorerError(f"evaluation.scorer: {place} cannot be loaded as a CLIP model: {error}{hint}") from error
     settings = _preprocessing(place)
@@ -169,9 +169,7 @@ def score_images(
     return pd.concat(parts, ignore_index=True)[columns].astype({"read_as": "str"}).replace({"read_as": {"None": None}})
 
 
-def _choices(
-    images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer
-) -> list[pd.DataFrame]:
+def _choices(images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer) -> list[pd.DataFrame]:
     """Return the `match` and `probability` rows of one axis."""
     rows = images.index[images.axis == name].tolist()
     of_axis = images.loc[rows]

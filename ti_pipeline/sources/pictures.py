@@ -58,7 +58,7 @@ def fetch_images(
 
     from ti_pipeline.schemas import TABLES, from_arrow
 
-    kept = posts[posts["status"] == "kept"].to_dict("records")
+    kept = [{str(k): v for k, v in row.items()} for row in posts[posts["status"] == "kept"].to_dict("records")]
     # Clients refuse to exist without a user name; only pictures on the web need one.
     site = client() if any(_scheme(post) in {"http", "https"} for post in kept) else None
     rows: list[dict[str, Any]] = []

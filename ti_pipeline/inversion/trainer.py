@@ -1,0 +1,408 @@
+"""The trainer: textual inversion of one or several variants against one frozen base, top to bottom.
+
+Per micro-step every variant draws its own pictures, prompts, noise and timesteps; all samples go through the frozen
+text encoder and UNet in one call; each variant's loss is the mean over its own samples, and its own vectors are the
+only thing its optimizer holds. Since no term of one variant's loss depends on another's vectors, a variant trained
+among others equals the same variant trained alone (up to rounding by batch shape).
+Here: the loop. Not here: files, resuming and reuse (`training_runs`), draws (`draws`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.inversion.conditioning import encode_tokens, prompt_tokens
+from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of, steps_per_epoch
+from ti_pipeline.inversion.schedules import LearningRate, parse_learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from ti_pipeline.inversion.base_models import Base
+    from ti_pipeline.inversion.latents import Latents
+    from ti_pipeline.studies import Variant
+
+__all__ = ["Pictures", "Run", "TrainingError", "initial_vectors", "signal_levels", "train", "validation_loss"]
+
+GATHER_EVERY = 25  # updates between readings of the losses: each reading makes a GPU wait
+SAVE_EVERY = 100  # updates between saved states, beside those at checkpoints
+FP16_SCALE = 1024.0  # keeps fp16 gradients above the smallest number; undone before norm, clipping and update
+VALIDATION_PICTURES, VALIDATION_TIMESTEPS, VALIDATION_BATCH = 64, 4, 8
+
+
+class TrainingError(RuntimeError):
+    """Training cannot start or go on; the message names the variant, and for bad numbers step, pictures, timesteps."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is trained or measured on: post ids, captions, and the pictures' latents in the same order."""
+
+    post_ids: list[int]
+    captions: list[str]
+    latents: Latents
+
+
+@dataclass
+class Run:
+    """One variant in training: its settings, its vectors [n, width] float32 (the only parameters), and its log."""
+
+    key: str
+    variant: Variant
+    train: Pictures
+    validation: Pictures
+    vectors: torch.Tensor
+    initial: torch.Tensor
+    optimizer: torch.optim.Optimizer
+    rate: LearningRate
+    latents: torch.Tensor | None  # scaled samples of `latents: once | deterministic`; None samples at each step
+    steps: int
+    steps_per_epoch: int
+    done: int = 0
+    micro: int = 0
+    micro_losses: list[torch.Tensor] = field(default_factory=list)
+    waiting: list[torch.Tensor] = field(default_factory=list)  # [loss, gradient norm, vector norm], not yet read
+    log: list[list[float]] = field(default_factory=list)  # the same, read
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    failure: str | None = None
+
+    @classmethod
+    def start(cls, key: str, variant: Variant, base: Base, train: Pictures, validation: Pictures) -> Run:
+        """Return a run at step 0. `variant` has its open references filled in (`Study.variant`)."""
+        import torch
+
+        initial = initial_vectors(base, variant.initializer, variant.vectors)
+        vectors = initial.clone().requires_grad_(True)
+        per_epoch = steps_per_epoch(len(train.post_ids), variant.batch_size, variant.gradient_accumulation)
+        limits = [variant.steps, variant.epochs and variant.epochs * per_epoch]
+        on_gpu = base.device.type == "cuda"
+        return cls(
+            key=key,
+            variant=variant,
+            train=train,
+            validation=validation,
+            vectors=vectors,
+            initial=initial,
+            optimizer=torch.optim.AdamW([vectors], lr=1.0, weight_decay=0.0, fused=on_gpu),
+            rate=parse_learning_rate(variant.learning_rate),
+            latents=_fixed_latents(base, variant, train),
+            steps=min(limit for limit in limits if limit),
+            steps_per_epoch=per_epoch,
+        )
+
+    @property
+    def seed(self) -> int:
+        """The seed of every draw."""
+        return self.variant.seed or 0
+
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to go on exactly: draws need no state, they depend on `done` alone."""
+        return {
+            "vectors": self.vectors.detach(),
+            "optimizer": self.optimizer.state_dict(),
+            "done": self.done,
+            "log": self.log,
+            "checkpoints": self.checkpoints,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        import torch
+
+        with torch.no_grad():
+            self.vectors.copy_(state["vectors"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done, self.log, self.checkpoints = state["done"], state["log"], state["checkpoints"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-step's samples of one run, on the CPU."""
+
+    noisy: torch.Tensor
+    target: torch.Tensor
+    timesteps: torch.Tensor
+    prompts: list[str]
+
+
+def train(
+    base: Base,
+    runs: Sequence[Run],
+    *,
+    save: Callable[[Run, bool], None],
+    progress: Callable[[int, int, str], None] | None = None,
+) -> None:
+    """Train runs of one clip skip and one resolution together until each has done its steps.
+
+    `save(run, checkpoint)` is called when a run's state should be kept, with true at checkpoints (each
+    `checkpoint_every` updates and the last; after N updates the vectors have moved N times). A run whose numbers are
+    no longer finite leaves with its `failure` set, and the others go on.
+    Raises `TrainingError` with advice when the GPU's memory does not hold the samples of all runs.
+    """
+    import torch
+
+    levels = signal_levels(base)
+    scale = FP16_SCALE if base.dtype == torch.float16 else 1.0
+    while active := [run for run in runs if run.done < run.steps and run.failure is None]:
+        batches = [_draw(run, base, levels) for run in active]
+        losses = _losses(base, active, batches)
+        total = sum(loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True))
+        (total * scale).backward()
+        for run, loss in zip(active, losses, strict=True):
+            run.micro_losses.append(loss.detach())
+            run.micro += 1
+            if run.micro == run.variant.gradient_accumulation:
+                _update(run, scale)
+                _keep(run, base, save)
+        if progress is not None and not any(run.waiting for run in active):
+            progress(sum(run.done for run in runs), sum(run.steps for run in runs), _words(active))
+
+
+def signal_levels(base: Base) -> torch.Tensor:
+    """Return the share of the signal's power left at each training timestep (alphas cumprod), float64 on the CPU."""
+    import inspect
+
+    import torch
+    from diffusers import DDIMScheduler
+
+    known = inspect.signature(DDIMScheduler.__init__).parameters
+    scheduler = DDIMScheduler(**{key: value for key, value in base.scheduler_config.items() if key in known})
+    return torch.as_tensor(scheduler.alphas_cumprod).double()
+
+
+def initial_vectors(base: Base, text: str, vectors: int) -> torch.Tensor:
+    """Return float32 vectors [vectors, width] to start from: the token vectors of `text`, spread over all of them.
+
+    `vec[i] = tok[i * len(tok) // n]` as in A1111, so a text longer than the embedding loses tokens evenly; empty text
+    gives zeros.
+    """
+    import torch
+
+    ids = [token for token in prompt_tokens(base.tokenizer, text, {}) if isinstance(token, int)]
+    if not ids:
+        return torch.zeros(vectors, base.width, device=base.device)
+    chosen = torch.tensor([ids[i * len(ids) // vectors] for i in range(vectors)], device=base.device)
+    return torch.as_tensor(base.text_encoder.get_input_embeddings()(chosen)).detach().float().clone()
+
+
+def _fixed_latents(base: Base, variant: Variant, pictures: Pictures) -> torch.Tensor | None:
+    """Return each picture's one latent, scaled; `once` samples it by the picture's id, whatever else is trained on."""
+    import torch
+
+    mean, deviation = pictures.latents.mean, pictures.latents.deviation
+    if variant.latents == "random":
+        return None
+    if variant.latents == "once":
+        shape = mean.shape[1:]
+        noise = [normal(generator(variant.seed or 0, "latent", post_id), *shape) for post_id in pictures.post_ids]
+        mean = mean + deviation * torch.stack(noise)
+    return mean * float(base.vae.config.scaling_factor)
+
+
+def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
+    """Draw a run's pictures, prompts, noise and timesteps for its next micro-step."""
+    import torch
+
+    variant, at = run.variant, (run.done, run.micro)
+    chosen = _chosen(run, *at)
+    if run.latents is None:
+        mean, deviation = (t[chosen] for t in (run.train.latents.mean, run.train.latents.deviation))
+        noise = normal(generator(run.seed, "latent", *at), *mean.shape)
+        clean = (mean + deviation * noise) * float(base.vae.config.scaling_factor)
+    else:
+        clean = run.latents[chosen]
+    timesteps = torch.from_numpy(_timesteps(run, *at, levels))
+    words = generator(run.seed, "prompt", *at)
+    prompts = [
+        prompt_of(
+            variant.templates,
+            _name(run),
+            run.train.captions[i],
+            words,
+            shuffle=variant.shuffle_tags,
+            drop=variant.drop_tags,
+        )
+        for i in chosen
+    ]
+    return _noised(clean, normal(generator(run.seed, "noise", *at), *clean.shape), timesteps, prompts, base, levels)
+
+
+def _chosen(run: Run, done: int, micro: int) -> list[int]:
+    variant = run.variant
+    return pictures_of(
+        run.seed,
+        done,
+        micro,
+        pictures=len(run.train.post_ids),
+        batch_size=variant.batch_size,
+        accumulation=variant.gradient_accumulation,
+    )
+
+
+def _timesteps(run: Run, done: int, micro: int, levels: torch.Tensor) -> Any:
+    return generator(run.seed, "timestep", done, micro).integers(len(levels), size=run.variant.batch_size)
+
+
+def _name(run: Run) -> str:
+    return run.variant.token or run.key
+
+
+def _noised(
+    clean: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+    prompts: list[str],
+    base: Base,
+    levels: torch.Tensor,
+) -> Batch:
+    """Mix latents with noise, and say what the UNet should predict (epsilon: Ho et al. 2020; v: Salimans & Ho 2022)."""
+    import torch
+
+    exact = torch.promote_types(base.dtype, torch.float32)
+    clean, noise = clean.to(exact), noise.to(exact)
+    signal = levels[timesteps].sqrt().to(exact)[:, None, None, None]
+    spread = (1 - levels[timesteps]).sqrt().to(exact)[:, None, None, None]
+    target = noise if base.prediction_type == "epsilon" else signal * noise - spread * clean
+    return Batch(signal * clean + spread * noise, target, timesteps, prompts)
+
+
+def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[torch.Tensor]:
+    """Return each run's mean squared error over its own samples, from one call of text encoder and UNet for all."""
+    import torch
+
+    # Names are found per run: one run's prompt may not show another's vectors, though both may have the same name.
+    rows = []
+    for run, batch in zip(runs, batches, strict=True):
+        own = [prompt_tokens(base.tokenizer, prompt, {_name(run): len(run.vectors)}) for prompt in batch.prompts]
+        rows += [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
+    vectors = {run.key: run.vectors for run in runs}
+    states = encode_tokens(base, rows, vectors, clip_skip=runs[0].variant.clip_skip)
+    noisy = _onto(base, torch.cat([batch.noisy for batch in batches]).to(base.dtype))
+    timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
+    target = _onto(base, torch.cat([batch.target for batch in batches]))
+    predicted = base.unet(noisy, timesteps, encoder_hidden_states=states).sample
+    squares = (predicted.to(target.dtype) - target).square().mean(dim=(1, 2, 3))
+    return [part.mean() for part in squares.split([len(batch.prompts) for batch in batches])]
+
+
+def _onto(base: Base, tensor: torch.Tensor) -> torch.Tensor:
+    """Copy to the base's device; from pinned memory, so that the CPU does not wait for the GPU."""
+    if base.device.type == "cuda":
+        return tensor.pin_memory().to(base.device, non_blocking=True)
+    return tensor.to(base.device)
+
+
+def _update(run: Run, scale: float) -> None:
+    """Do one optimizer update: true gradients, clipped, with the schedule's rate."""
+    import torch
+
+    assert run.vectors.grad is not None
+    run.vectors.grad /= scale
+    norm = torch.nn.utils.clip_grad_norm_([run.vectors], run.variant.gradient_clip or float("inf"))
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.rate.at(run.done)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.done += 1
+    loss, length = torch.stack(run.micro_losses).mean(), run.vectors.detach().norm(dim=1).mean()
+    run.waiting.append(torch.stack([loss.double(), norm.detach().double(), length.double()]))
+    run.micro, run.micro_losses = 0, []
+
+
+def _keep(run: Run, base: Base, save: Callable[[Run, bool], None]) -> None:
+    """Read the losses now and then; at checkpoints measure, and have the state saved, unless a number is not finite."""
+    checkpoint = run.done % run.variant.checkpoint_every == 0 or run.done == run.steps
+    due = checkpoint or run.done % SAVE_EVERY == 0
+    if not due and run.done % GATHER_EVERY:
+        return
+    _gather(run, base)
+    if run.failure is None and due:
+        if checkpoint:
+            run.checkpoints.append(_measured(run, base))
+        save(run, checkpoint)
+
+
+def _gather(run: Run, base: Base) -> None:
+    """Read the waiting numbers in one transfer; the first that is not finite becomes the run's failure."""
+    import math
+
+    import torch
+
+    run.log += torch.stack(run.waiting).cpu().tolist()
+    first = run.done - len(run.waiting)
+    run.waiting = []
+    bad = next((s for s in range(first, run.done) if not all(math.isfinite(n) for n in run.log[s])), None)
+    if bad is None:
+        return
+    levels = signal_levels(base)
+    micros = range(run.variant.gradient_accumulation)
+    posts = [run.train.post_ids[i] for m in micros for i in _chosen(run, bad, m)]
+    times = [int(t) for m in micros for t in _timesteps(run, bad, m, levels)]
+    kept = f"the last good checkpoint is {run.checkpoints[-1]['step']}" if run.checkpoints else "no checkpoint was kept"
+    run.failure = (
+        f"{run.key}: at update {bad + 1} the loss is {run.log[bad][0]} and the gradient's norm {run.log[bad][1]} "
+        f"(posts {posts}, timesteps {times}); {kept}. Try a lower learning_rate, gradient_clip, or precision fp32"
+    )
+
+
+def _measured(run: Run, base: Base) -> dict[str, Any]:
+    """Return a checkpoint's numbers; see the table `embedding`."""
+    since = run.checkpoints[-1]["step"] if run.checkpoints else 0
+    losses = [row[0] for row in run.log[since : run.done]]
+    vectors = run.vectors.detach()
+    return {
+        "step": run.done,
+        "epoch": (run.done - 1) // run.steps_per_epoch + 1,
+        "mean_loss": sum(losses) / len(losses),
+        "validation_loss": validation_loss(base, run),
+        "moved": float((vectors - run.initial).norm(dim=1).mean()),
+        "mean_norm": float(vectors.norm(dim=1).mean()),
+    }
+
+
+def validation_loss(base: Base, run: Run) -> float | None:
+    """Return the mean loss on held-out pictures, or None when there are none.
+
+    Timesteps are the middles of four equal parts, noise is seeded by the picture's id, latents are means and the
+    prompt is the first template with the whole caption: the same for every variant, so that values compare.
+    """
+    import torch
+
+    count = min(len(run.validation.post_ids), VALIDATION_PICTURES)
+    levels = signal_levels(base)
+    middles = [len(levels) * (2 * part + 1) // (2 * VALIDATION_TIMESTEPS) for part in range(VALIDATION_TIMESTEPS)]
+    samples = [(picture, part) for picture in range(count) for part in range(VALIDATION_TIMESTEPS)]
+    sums = 0.0
+    for start in range(0, len(samples), VALIDATION_BATCH):
+        chosen = samples[start : start + VALIDATION_BATCH]
+        clean = run.validation.latents.mean[[picture for picture, _ in chosen]] * float(base.vae.config.scaling_factor)
+        ids = [run.validation.post_ids[picture] for picture, _ in chosen]
+        noise = torch.stack(
+            [
+                normal(generator(0, "validation", post_id, part), *clean.shape[1:])
+                for post_id, (_, part) in zip(ids, chosen, strict=True)
+            ]
+        )
+        prompts = [_plain_prompt(run, run.validation.captions[picture]) for picture, _ in chosen]
+        timesteps = torch.tensor([middles[part] for _, part in chosen])
+        with torch.no_grad():
+            (loss,) = _losses(base, [run], [_noised(clean, noise, timesteps, prompts, base, levels)])
+        sums += float(loss) * len(chosen)
+    return sums / len(samples) if samples else None
+
+
+def _plain_prompt(run: Run, caption: str) -> str:
+    first = run.variant.templates[:1]
+    return prompt_of(first, _name(run), caption, generator(0, "prompt"), shuffle=False, drop=0.0)
+
+
+def _words(runs: Sequence[Run]) -> str:
+    """Return what a progress line says: each run's mean loss over its latest updates."""
+    told = []
+    for run in runs:
+        latest = [row[0] for row in run.log[-GATHER_EVERY:]]
+        told.append(f"{run.key} {sum(latest) / len(latest):.4f}")
+    return "training, loss " + ", ".join(told)
