@@ -1,17 +1,40 @@
 """The study format: what a person may write in `data/studies/*.yaml`, as pydantic models.
 
-Here: field names, types, defaults, bounds, and the cross references inside one study. Not here: reading files and
-telling people which line is wrong (`study_files`), and anything that needs pictures, tags or a model.
+Here: field names, defaults, and the cross references inside one study. Not here: what a single value may be
+(`study_fields`), reading files and telling people which line is wrong (`study_files`), and anything that needs
+pictures, tags or a model.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from ti_pipeline.study_fields import (
+    CATEGORIES,
+    BaseName,
+    Category,
+    LearningRateText,
+    Name,
+    NameOrNumber,
+    Positive,
+    PromptLine,
+    Rating,
+    Seed,
+    Share,
+    Side,
+    Token,
+    Values,
+    distinct,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
+    "CATEGORIES",
     "Axis",
     "BaseModelSource",
     "CaptionPlan",
@@ -30,37 +53,11 @@ __all__ = [
     "Variant",
 ]
 
-CATEGORIES = (
-    "general",
-    "artist",
-    "contributor",
-    "copyright",
-    "character",
-    "species",
-    "invalid",
-    "meta",
-    "lore",
-)
-Category = Literal["general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore"]
-Rating = Literal["s", "q", "e"]
-Share = Annotated[float, Field(ge=0, le=1)]
 
-# Keys become partition keys, file names and parts of prompts: no character that breaks any of the three. Two
-# underscores separate the parts of a partition key (`partitions.SEPARATOR`), so a name cannot contain them.
-NAME_PATTERN = r"^[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
-Token = Annotated[
-    str,
-    Field(pattern=r"^(?:[A-Za-z0-9]|\{study\}|\{variant\})(?:[A-Za-z0-9._-]|\{study\}|\{variant\})*$", max_length=64),
-]
-
-
-def _as_text(value: Any) -> Any:
-    """YAML reads `512:` and `learning_rate: 5e-3` as it likes; names written as integers are still names."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-NameOrNumber = Annotated[Name, BeforeValidator(_as_text)]
+def _over(shared: Any, own: Any) -> Any:
+    """Return `own` with what it leaves out taken from `shared`; what is no mapping is for the models to refuse."""
+    mine = {} if own is None else own
+    return {**shared, **mine} if isinstance(shared, dict) and isinstance(mine, dict) else own
 
 
 class _Model(BaseModel):
@@ -168,16 +165,18 @@ class FocalWeights(_Model):
 class CropSet(_Model):
     """The training set of one curation, cropped to one square size around its focal point."""
 
-    size: int = Field(ge=64, le=2048, multiple_of=8, description="Side of the square in pixels.")
+    size: Side = Field(description="Side of the square in pixels.")
     curation: Name = Field(default="default", description="Name of the curation whose pictures are cropped.")
     focal: FocalWeights = FocalWeights()
     max_upscale: float = Field(default=2.0, ge=1, description="Pictures that need more upscaling are left out.")
 
 
 class Crops(_Model):
-    """Crop sets: one per size in `sizes`, named by it, and named ones in `sets`."""
+    """Crop sets: one per size in `sizes`, named by it, and named ones in `sets`, which inherit the other fields."""
 
-    sizes: list[Annotated[int, Field(ge=64, le=2048, multiple_of=8)]] = Field(default=[512, 768])
+    sizes: Annotated[list[Side], distinct] = Field(
+        default=[512, 768], description="Sizes of crop sets without a name of their own."
+    )
     focal: FocalWeights = FocalWeights()
     max_upscale: float = Field(default=2.0, ge=1)
     sets: dict[NameOrNumber, CropSet] = Field(default={}, description="Named crop sets, beside those of `sizes`.")
@@ -186,6 +185,21 @@ class Crops(_Model):
         """Return every crop set by name, those of `sizes` first; `sets` may redefine one of them."""
         plain = {str(size): CropSet(size=size, focal=self.focal, max_upscale=self.max_upscale) for size in self.sizes}
         return plain | self.sets
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, data: Any) -> Any:
+        """Give named crop sets the focal weights and the upscaling limit of all."""
+        if not isinstance(data, dict) or not isinstance(data.get("sets"), dict):
+            return data
+        shared = {key: data[key] for key in ("focal", "max_upscale") if key in data}
+        return data | {"sets": {name: _over(shared, own) for name, own in data["sets"].items()}}
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if not self.sizes and not self.sets:
+            raise ValueError("give at least one size in `sizes` or one crop set in `sets`")
+        return self
 
 
 class CaptionPlan(_Model):
@@ -213,33 +227,27 @@ class CaptionPlan(_Model):
         return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
 
 
-LEARNING_RATE_HELP = "a number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step)"
-
-
 class Variant(_Model):
     """One embedding to train. `common:` gives values to all variants of a study; a variant overrides them."""
 
     vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
-    base: Name = Field(description="Name of an entry of `base_models`.")
+    base: BaseName = Field(description="Name of an entry of `base_models`.")
     captions: Name | None = Field(default=None, description="Caption plan; may be left out if the study has one.")
     crop: NameOrNumber | None = Field(default=None, description="Crop set; may be left out if the study has one.")
-    resolution: int | None = Field(
-        default=None,
-        ge=64,
-        le=2048,
-        multiple_of=8,
-        description="Training size in pixels; the crop's own if unset.",
-    )
+    resolution: Side | None = Field(default=None, description="Training size in pixels; the crop's own if unset.")
     clip_skip: int = Field(default=1, ge=1, le=12, description="Use the n-th last hidden state (1 = the last).")
     steps: int | None = Field(default=None, ge=1, description="Optimizer updates, at most.")
     epochs: int | None = Field(default=None, ge=1, description="Passes over the pictures, at most.")
-    learning_rate: float | str = Field(default=0.005, description=LEARNING_RATE_HELP)
+    learning_rate: LearningRateText = Field(
+        default=0.005,
+        description="A number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step).",
+    )
     batch_size: int = Field(default=1, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
     optimizer: Literal["adamw"] = "adamw"
-    seed: int | None = Field(default=None, ge=0, description="Seed of every draw; the study's seed if unset.")
+    seed: Seed | None = Field(default=None, description="Seed of every draw; the study's seed if unset.")
     initializer: str = Field(default="*", description="Text whose token vectors start the embedding; empty = zeros.")
-    templates: list[str] = Field(
+    templates: list[PromptLine] = Field(
         default=["[name], [filewords]"],
         min_length=1,
         description="Prompt lines, one drawn per picture and step; [name] is the embedding, [filewords] the caption.",
@@ -254,9 +262,9 @@ class Variant(_Model):
     checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
     token: Token | None = Field(
         default=None,
-        description="Name of the embedding in prompts and release files (the variant's own if unset); may contain {study}, {variant}.",
+        description="Name of the embedding in prompts and files; may contain {study} and {variant}.",
     )
-    note: str | None = None
+    note: str | None = Field(default=None, description="Remarks, for people.")
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
@@ -273,21 +281,12 @@ class Sampler(_Model):
     cfg: float = Field(default=7.0, ge=1, le=50, description="Classifier-free guidance scale.")
 
 
-def _values(value: Any) -> Any:
-    """Read values written as one text the way A1111's X/Y grid does: as a line of CSV."""
-    if not isinstance(value, str):
-        return value
-    import csv
-
-    return [cell.strip() for cell in next(csv.reader([value], skipinitialspace=True), [])]
-
-
 class Axis(_Model):
     """One row of questions to a checkpoint: a prompt in which `search` is replaced by each value in turn."""
 
     prompt: str = Field(description="[name] is the embedding; must contain the search text.")
-    values: Annotated[list[str], BeforeValidator(_values)] = Field(
-        min_length=1, description="A list, or one line of CSV."
+    values: Values = Field(
+        min_length=1, description="What takes the place of the search text: a list, or one line of CSV."
     )
     search: str | None = Field(default=None, description="Text to replace; the first value if unset.")
     negative: str = Field(default="", description="Negative prompt.")
@@ -295,20 +294,26 @@ class Axis(_Model):
     @model_validator(mode="after")
     def _search_occurs(self) -> Self:
         needle = self.search or self.values[0]
+        if not needle:
+            raise ValueError("the first value is empty; give `search`, the text to replace")
         if needle not in self.prompt and needle not in self.negative:
             raise ValueError(f"the search text {needle!r} is neither in the prompt nor in the negative prompt")
+        if "[name]" not in self.prompt and "[name]" not in self.negative:
+            raise ValueError("neither the prompt nor the negative prompt has [name], the place of the embedding")
         return self
 
 
 class Evaluation(_Model):
     """The evaluation suite: axes × checkpoints × seeds × samplers × sizes."""
 
-    axes: dict[Name, Axis] = Field(default={})
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[6, 7], min_length=1)
-    samplers: list[Sampler] = Field(default=[Sampler()], min_length=1)
-    sizes: list[Annotated[int, Field(ge=64, le=2048, multiple_of=8)]] = Field(default=[512], min_length=1)
-    checkpoints: int | list[int] = Field(
-        default=4, description="How many checkpoints, spread evenly and with the last; or their steps."
+    axes: dict[Name, Axis] = Field(default={}, description="Axes by name; the built-in ones if there are none.")
+    seeds: Annotated[list[Seed], distinct] = Field(default=[6, 7], min_length=1)
+    samplers: Annotated[list[Sampler], distinct] = Field(default=[Sampler()], min_length=1)
+    sizes: Annotated[list[Side], distinct] = Field(
+        default=[512], min_length=1, description="Sides of the rendered squares in pixels."
+    )
+    checkpoints: Positive | Annotated[list[Positive], Field(min_length=1)] = Field(
+        default=4, description="How many checkpoints, spread evenly and with the last; or a list of their steps."
     )
     batch_size: int = Field(default=8, ge=1, description="Pictures rendered together.")
     scorer: BaseModelSource = Field(
@@ -321,11 +326,11 @@ class Study(_Model):
     """One YAML file: everything from the source to the evaluation of its variants."""
 
     name: Name = Field(description="The study's name; also the file's name without `.yaml`.")
-    title: str = ""
-    description: str = ""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    title: str = Field(default="", description="Heading of the report.")
+    description: str = Field(default="", description="What the study asks, for people; stands in report and card.")
+    seed: Seed = Field(default=0, description="Seed of every draw that has none of its own.")
     source: Source
-    base_models: dict[Name, BaseModelSource] = Field(min_length=1)
+    base_models: dict[BaseName, BaseModelSource] = Field(min_length=1)
     curation: Curation = Curation()
     curations: dict[Name, Curation] = Field(
         default={}, description="Named curations; unset fields come from `curation`."
@@ -362,39 +367,29 @@ class Study(_Model):
             return data
         merged = dict(data)
         for common, named in (("common", "variants"), ("curation", "curations")):
-            shared, entries = data.get(common), data.get(named)
-            if isinstance(shared, dict) and isinstance(entries, dict):
-                merged[named] = {k: shared | (v or {}) if isinstance(v or {}, dict) else v for k, v in entries.items()}
+            if isinstance(data.get(named), dict):
+                merged[named] = {name: _over(data.get(common, {}), own) for name, own in data[named].items()}
         return merged
 
     @model_validator(mode="after")
     def _references_exist(self) -> Self:
-        problems = list(_broken_references(self))
-        if problems:
-            raise ValueError("; ".join(problems))
+        broken = list(_broken_references(self))
+        if broken:
+            wanted = "; ".join(f"{'.'.join(location)}: no {name!r}" for location, name, _ in broken)
+            raise PydanticCustomError("broken_references", "{wanted}", {"wanted": wanted, "broken": broken})
         return self
 
 
-def _broken_references(study: Study) -> list[str]:
-    """Return a sentence for each name that a variant or crop set uses and the study does not define."""
-    problems = []
-    for name, crop in study.crops.named().items():
-        if crop.curation not in study.named_curations():
-            known = ", ".join(study.named_curations())
-            problems.append(f"crops.sets.{name}.curation: no curation {crop.curation!r} (known: {known})")
-    pools: dict[str, dict[str, Any]] = {
-        "base": study.base_models,
-        "captions": study.captions,
-        "crop": study.crops.named(),
-    }
+def _broken_references(study: Study) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
+    """Yield field, name and the known names for each name that the study uses and does not define."""
+    curations, crops = list(study.named_curations()), study.crops.named()
+    for name, crop in crops.items():
+        if crop.curation not in curations:
+            yield ("crops", "sets", name, "curation"), crop.curation, curations
     for name, variant in study.variants.items():
-        for field, known_names in pools.items():
-            value = getattr(variant, field)
-            if value is not None and value not in known_names:
-                problems.append(f"variants.{name}.{field}: no {value!r} (known: {', '.join(known_names)})")
-    return problems
-
-
-def is_name(text: str) -> bool:
-    """Tell whether `text` may name a study, plan, crop set or variant."""
-    return re.match(NAME_PATTERN, text) is not None
+        if variant.base not in study.base_models:
+            yield ("variants", name, "base"), variant.base, list(study.base_models)
+        if variant.captions is not None and variant.captions not in study.captions:
+            yield ("variants", name, "captions"), variant.captions, list(study.captions)
+        if variant.crop is not None and variant.crop not in crops:
+            yield ("variants", name, "crop"), variant.crop, list(crops)

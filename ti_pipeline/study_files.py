@@ -1,6 +1,7 @@
-"""Study files: finding them, reading them, and telling people which line is wrong and what would be right.
+"""Study files: finding them, loading them, and the rules that look beyond a single field.
 
-Here: files, lines and wording. Not here: what a field means (`studies`).
+Here: folders, files, names that file systems keep apart, words that embeddings must not take over, the content policy.
+Not here: what a field means (`studies`), YAML and its lines (`study_yaml`), how a fault is worded (`study_faults`).
 
 `python -m ti_pipeline.study_files --schema FILE` writes the JSON schema with which editors complete a study.
 """
@@ -8,7 +9,6 @@ Here: files, lines and wording. Not here: what a field means (`studies`).
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import gzip
 import importlib.resources
@@ -19,22 +19,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
-from ti_pipeline.studies import Study
+from ti_pipeline.studies import E621Source, Study
+from ti_pipeline.study_faults import faults_of, json_schema
+from ti_pipeline.study_yaml import StudyError, YamlFile, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["LoadedStudy", "StudyError", "json_schema", "load_studies", "load_study", "study_folders"]
+    from ti_pipeline.study_faults import Location
+
+__all__ = ["LoadedStudy", "StudyError", "load_studies", "load_study", "study_folders"]
 
 # Names that Windows keeps for devices, whatever their suffix.
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])$", re.IGNORECASE)
-
-
-class StudyError(ValueError):
-    """One or more study files cannot be used; the message has a line `file:line: field: problem` for each fault."""
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+# Entries whose names become parts of file names or partition keys.
+_NAMED: tuple[tuple[str, ...], ...] = (
+    ("variants",),
+    ("captions",),
+    ("curations",),
+    ("crops", "sets"),
+    ("evaluation", "axes"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,16 @@ class LoadedStudy:
 
 
 def study_folders() -> list[Path]:
-    """Return this checkout's `data/studies` and the folders of `TI_STUDIES`. Raises `StudyError` for a missing one."""
+    """Return this checkout's `data/studies` and the folders of `TI_STUDIES`, each once.
+
+    Raises `StudyError` for a folder that is not there.
+    """
     folders = [Path(__file__).resolve().parents[1] / "data" / "studies"]
     folders += [Path(part).expanduser() for part in os.environ.get("TI_STUDIES", "").split(os.pathsep) if part]
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
-        raise StudyError(f"no such folder of studies: {', '.join(missing)} (folders come from TI_STUDIES)")
-    return folders
+        raise StudyError(f"no such folder of studies: {', '.join(missing)} (correct TI_STUDIES, or make the folder)")
+    return list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
 
 
 def load_studies(folders: Sequence[Path]) -> dict[str, LoadedStudy]:
@@ -63,173 +73,68 @@ def load_studies(folders: Sequence[Path]) -> dict[str, LoadedStudy]:
     """
     found: dict[str, LoadedStudy] = {}
     faults: list[str] = []
-    for path in (path for folder in folders for path in sorted(folder.glob("*.yaml"))):
+    for path in (path for folder in folders for path in _study_paths(folder)):
         try:
             loaded = load_study(path)
         except StudyError as error:
             faults.append(str(error))
             continue
         twin = next((other for name, other in found.items() if name.casefold() == loaded.study.name.casefold()), None)
-        if twin is not None:
-            faults.append(f"{path}:1: name: study {loaded.study.name!r} exists already in {twin.path}; rename one")
-            continue
-        found[loaded.study.name] = loaded
+        if twin is None:
+            found[loaded.study.name] = loaded
+        else:
+            line = read_yaml(path).line(["name"])
+            faults.append(f"{path}:{line}: name: study {twin.study.name!r} exists already in {twin.path}; rename one")
     if faults:
         raise StudyError("\n".join(faults))
     return found
 
 
+def _study_paths(folder: Path) -> list[Path]:
+    """Return the study files of a folder by name; a `.yml` beside them would be overlooked, so it is refused."""
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in visible:
+        if path.suffix.lower() == ".yml" or (path.suffix != ".yaml" and path.suffix.lower() == ".yaml"):
+            raise StudyError(f"{path}:1: study files end in .yaml; rename it to {path.stem}.yaml")
+    return [path for path in visible if path.suffix == ".yaml"]
+
+
 def load_study(path: Path) -> LoadedStudy:
-    """Return one study. Raises `StudyError` that names file, line, field and what is allowed."""
-    text, root = _parse(path)
-    lines = _Lines(path, root)
-    data = _plain(root, lines)
-    faults = list(_name_faults(data, path, lines))
+    """Return one study. Raises `StudyError` that names file, line, field and what is allowed, for every fault."""
+    file = read_yaml(path)
+    faults = list(_name_faults(file))
     try:
-        study = Study.model_validate(data)
+        study = Study.model_validate(file.values)
     except ValidationError as error:
-        faults += [_word(fault, lines) for fault in error.errors()]
+        faults += faults_of(error, file)
     else:
-        faults += list(_content_faults(study, lines))
+        faults += [*_token_faults(study, file), *_policy_faults(study, file)]
     if faults:
-        raise StudyError("\n".join(faults))
-    return LoadedStudy(study, path, text)
+        raise StudyError("\n".join(dict.fromkeys(faults)))
+    return LoadedStudy(study, path, file.text)
 
 
-def _parse(path: Path) -> tuple[str, yaml.nodes.MappingNode]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{path}:1: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise StudyError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}:1: not valid YAML: {error}") from error
-    if not isinstance(root, yaml.nodes.MappingNode):
-        what = "is empty" if root is None else "is not a mapping of fields"
-        raise StudyError(f"{path}:1: the file {what}; a study needs name, source, base_models and variants")
-    return text, root
+def _name_faults(file: YamlFile) -> Iterator[str]:
+    """Find names that file systems would not keep apart or not take."""
+    name = file.values.get("name")
+    if isinstance(name, str) and name != file.path.stem:
+        yield file.fault(["name"], f"is {name!r}, but the file is called {file.path.name}; make them the same")
+    if isinstance(name, str) and _RESERVED.fullmatch(name):
+        yield file.fault(["name"], f"{name!r} is a device name on Windows; choose another")
+    for place in _NAMED:
+        first: dict[str, str] = {}
+        for name in _names_at(file.values, place):
+            if _RESERVED.fullmatch(name):
+                yield file.fault([*place, name], f"{name!r} is a device name on Windows; choose another")
+            twin = first.setdefault(name.casefold(), name)
+            if twin != name:
+                yield file.fault([*place, name], f"differs from {twin!r} only in upper and lower case; choose another")
 
 
-class _Lines:
-    """Finds the line of a field in the YAML tree."""
-
-    def __init__(self, path: Path, root: yaml.nodes.MappingNode) -> None:
-        self.path, self.root = path, root
-
-    def at(self, location: Sequence[str | int]) -> int:
-        """Return the 1-based line of the deepest part of `location` that the file has."""
-        node: yaml.nodes.Node = self.root
-        line = 1
-        for part in location:
-            if isinstance(node, yaml.nodes.MappingNode):
-                pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-                if pair is None:
-                    continue  # a discriminator or union member that pydantic puts into locations
-                line, node = pair[0].start_mark.line + 1, pair[1]
-            elif isinstance(node, yaml.nodes.SequenceNode) and isinstance(part, int) and part < len(node.value):
-                node = node.value[part]
-                line = node.start_mark.line + 1
-        return line
-
-    def fault(self, location: Sequence[str | int], problem: str) -> str:
-        """Return `file:line: field: problem`."""
-        field = ".".join(str(part) for part in location)
-        return f"{self.path}:{self.at(location)}: {f'{field}: ' if field else ''}{problem}"
-
-
-def _plain(root: yaml.nodes.MappingNode, lines: _Lines) -> dict[str, Any]:
-    """Return the file's values; a key written twice is an error, since one of the two would be lost."""
-    doubled = list(_doubled_keys(root))
-    if doubled:
-        raise StudyError("\n".join(f"{lines.path}:{line}: {key!r} is written twice" for key, line in doubled))
-    loader = yaml.SafeLoader("")
-    try:
-        return dict(loader.construct_document(root))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise StudyError(f"{lines.path}:{mark.line + 1 if mark else 1}: {error.problem}") from error
-
-
-def _doubled_keys(node: yaml.nodes.Node) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.nodes.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _doubled_keys(value)
-    elif isinstance(node, yaml.nodes.SequenceNode):
-        for value in node.value:
-            yield from _doubled_keys(value)
-
-
-def _name_faults(data: dict[str, Any], path: Path, lines: _Lines) -> Iterator[str]:
-    """Find names that file systems would not keep apart."""
-    if isinstance(data.get("name"), str) and data["name"] != path.stem:
-        yield lines.fault(["name"], f"is {data['name']!r}, but the file is called {path.name}; make them the same")
-    for field in ("variants", "captions", "curations"):
-        entries = data.get(field)
-        names = [str(name) for name in entries] if isinstance(entries, dict) else []
-        for name in names:
-            if _RESERVED.match(name):
-                yield lines.fault([field, name], f"{name!r} is a device name on Windows; choose another")
-        for name in {n for n in names if sum(n.casefold() == other.casefold() for other in names) > 1}:
-            yield lines.fault([field, name], f"{name!r} differs from another only in upper and lower case")
-
-
-def _word(fault: Any, lines: _Lines) -> str:
-    """Return one validation fault in words: what is wrong, what is allowed, and the nearest known name."""
-    location, kind = [part for part in fault["loc"] if part != "[key]"], fault["type"]
-    if kind == "extra_forbidden":
-        known = _known_fields(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        return lines.fault(location, f"unknown field; {hint}")
-    if kind == "literal_error":
-        near = difflib.get_close_matches(str(fault["input"]), re.findall(r"'([^']+)'", fault["ctx"]["expected"]), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return lines.fault(location, f"{fault['input']!r} is not one of {fault['ctx']['expected']}{hint}")
-    if kind == "missing":
-        return lines.fault(location, "is missing")
-    if kind == "string_pattern_mismatch":
-        return lines.fault(
-            location,
-            f"{fault['input']!r} cannot be a name: letters and digits, with single - or _ between them"
-            " (names become file names, partition keys and parts of prompts)",
-        )
-    message = fault["msg"].removeprefix("Value error, ")
-    if not location:  # faults of the whole study name their fields themselves
-        parts = message.split("; ") if kind == "value_error" else [message]
-        return "\n".join(lines.fault(part.split(":")[0].split("."), part.split(": ", 1)[-1]) for part in parts)
-    shown = "" if isinstance(fault["input"], dict) else f" (is {fault['input']!r})"
-    return lines.fault(location, f"{message}{shown}")
-
-
-def _known_fields(location: Sequence[str | int]) -> list[str]:
-    """Return the fields that the schema allows at a location."""
-    schema = json_schema()
-    node: dict[str, Any] = schema
-    for part in location:
-        node = _step(node, str(part), schema)
-    return sorted(_resolve(node, schema).get("properties", {}))
-
-
-def _step(node: dict[str, Any], part: str, schema: dict[str, Any]) -> dict[str, Any]:
-    node = _resolve(node, schema)
-    if "discriminator" in node and part in node["discriminator"]["mapping"]:
-        return {"$ref": node["discriminator"]["mapping"][part]}
-    inner = node.get("properties", {}).get(part, node.get("additionalProperties", node.get("items", {})))
-    return dict(inner) if isinstance(inner, dict) else {}
-
-
-def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" in node:
-        return dict(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
-    return node
+def _names_at(values: Any, place: Sequence[str]) -> list[str]:
+    for part in place:
+        values = values.get(part) if isinstance(values, dict) else None
+    return [str(name) for name in values] if isinstance(values, dict) else []
 
 
 @functools.lru_cache(maxsize=1)
@@ -239,53 +144,65 @@ def _clip_words() -> frozenset[str]:
     return frozenset(gzip.decompress(packed).decode().split("\n"))
 
 
-def _content_faults(study: Study, lines: _Lines) -> Iterator[str]:
-    """Find tokens that hijack words, and texts that name what the content policy excludes."""
-    from ti_pipeline.e621.policy import PolicyError, load_policy
-
+def _token_faults(study: Study, file: YamlFile) -> Iterator[str]:
+    """Find names of embeddings that people could not use in prompts, or that would be no file names."""
     for name in study.variants:
         token = str(study.variant(name).token)
+        where = _token_place(name, file)
         if token.lower() in _clip_words():
-            yield lines.fault(
-                ["variants", name],
-                f"{token!r} is an ordinary word: an embedding of that name would take over the word in every prompt;"
-                " set `token:` to another name",
+            yield file.fault(
+                where,
+                f"an embedding named {token!r} would take over that word in every prompt; set token:"
+                f" to something that is no word, e.g. {study.name}-{name}",
             )
-    policy = load_policy()
-    for location, text in _texts(study):
+        if _RESERVED.fullmatch(token):
+            yield file.fault(where, f"{token!r} is a device name on Windows; set token: to another")
+
+
+def _token_place(variant: str, file: YamlFile) -> Location:
+    """Return what the embedding's name comes from: the variant's token, that of all, or the variant's own name."""
+    places: tuple[Location, ...] = (("variants", variant, "token"), ("common", "token"))
+    return next((place for place in places if file.has(place)), ("variants", variant))
+
+
+def _policy_faults(study: Study, file: YamlFile) -> Iterator[str]:
+    """Find texts that name what the content policy excludes."""
+    from ti_pipeline.e621.policy import PolicyError, load_policy
+
+    source = study.source
+    policy = load_policy(ratings=source.ratings, exclude_tags=source.exclude_tags, do_not_post=source.do_not_post)
+    for location, text in _texts(study, file):
         try:
             policy.require_clean_text(text, ".".join(map(str, location)))
         except PolicyError as error:
-            yield lines.fault(location, str(error))
+            yield f"{file.path}:{file.line(location)}: {error}"
+    if isinstance(source, E621Source):
+        wanted = [term.removeprefix("~") for term in (source.query or "").split() if not term.startswith("-")]
+        reason = policy.refuses_tags(wanted)
+        if reason:
+            yield file.fault(["source", "query"], f"asks for an {reason}, which the content policy never lets through")
 
 
-def _texts(study: Study) -> Iterator[tuple[list[str | int], str]]:
-    """Yield every text of a study that reaches a caption or a prompt."""
+def _texts(study: Study, file: YamlFile) -> Iterator[tuple[Location, str]]:
+    """Yield every text of a study that names what is learned, or that reaches a caption or a prompt."""
+    yield ("name",), study.name
+    yield ("title",), study.title
     if study.source.kind == "demo":
-        yield ["source", "concept"], study.source.concept
+        yield ("source", "concept"), study.source.concept
     for plan, captions in study.captions.items():
-        for tag in captions.keep:
-            yield ["captions", plan, "keep"], tag
+        for index, tag in enumerate(captions.keep):
+            yield ("captions", plan, "keep", index), tag
     for name, variant in study.variants.items():
-        yield ["variants", name, "token"], str(study.variant(name).token)
-        yield ["variants", name, "initializer"], variant.initializer
-        for line in variant.templates:
-            yield ["variants", name, "templates"], line
+        yield _token_place(name, file), str(study.variant(name).token)
+        owner: Location = ("variants", name)
+        for field, texts in (("initializer", [variant.initializer]), ("templates", variant.templates)):
+            place = (*owner, field) if file.has((*owner, field)) else ("common", field)
+            for text in texts:
+                yield place, text
     for name, axis in study.evaluation.axes.items():
         for field, texts in (("prompt", [axis.prompt]), ("negative", [axis.negative]), ("values", axis.values)):
             for text in texts:
-                yield ["evaluation", "axes", name, field], text
-
-
-@functools.lru_cache(maxsize=1)
-def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of the format; `common` offers the fields of a variant, none of them required."""
-    schema = Study.model_json_schema()
-    variant = schema["$defs"]["Variant"]
-    schema["$defs"]["Common"] = {**variant, "title": "Common", "required": []}
-    variant["required"] = []  # a variant may take everything from `common`
-    schema["properties"]["common"] = {"$ref": "#/$defs/Common"}
-    return schema
+                yield ("evaluation", "axes", name, field), text
 
 
 def main(arguments: list[str] | None = None) -> int:

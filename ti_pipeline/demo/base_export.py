@@ -65,7 +65,7 @@ def _write_parts(work: Path, out: Path, tokenizer: Any, world: World) -> dict[st
 
     states = {name: torch.load(work / f"{name}.pt", weights_only=True) for name in STAGES}
     clip, autoencoder, unet = base_parts.new_clip(), base_parts.new_autoencoder(), base_parts.new_unet()
-    clip.load_state_dict(states["clip"]["model"])
+    clip.load_state_dict(states["vision"]["model"])
     autoencoder.load_state_dict(states["autoencoder"]["model"])
     unet.load_state_dict(states["unet"]["average"])
     _, factor = encode_world(world, work)

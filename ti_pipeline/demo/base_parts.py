@@ -49,8 +49,8 @@ def new_autoencoder() -> Any:
     )
 
 
-def new_clip() -> Any:
-    """Return an untrained CLIP pair with the real vocabulary."""
+def new_clip(patch: int = 8) -> Any:
+    """Return an untrained CLIP pair with the real vocabulary; its vision tower looks at patches of `patch` pixels."""
     from transformers import CLIPConfig, CLIPModel
 
     text = {
@@ -70,7 +70,7 @@ def new_clip() -> Any:
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "image_size": PICTURE_SIZE,
-        "patch_size": 16,
+        "patch_size": patch,
         "projection_dim": TEXT_WIDTH,
     }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=TEXT_WIDTH))

@@ -1,7 +1,8 @@
 """Trains the demo's small base model from nothing but the drawn world: `python -m ti_pipeline.demo.train_base`.
 
-Three stages, each a loop that reads top to bottom and goes on from its last checkpoint: a CLIP pair (contrastive), an
-autoencoder, and a UNet conditioned on the frozen text tower (v-prediction, caption dropout, averaged weights).
+Four stages, each a loop that reads top to bottom and goes on from its last checkpoint: a CLIP pair (contrastive, for
+its text tower), an autoencoder, a UNet conditioned on the frozen text tower (v-prediction, caption dropout, averaged
+weights), and the scorer's vision tower, fitted to the same frozen text tower.
 Not here: architectures (`base_parts`) and the folder that comes out (`base_export`).
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.demo import base_parts
-from ti_pipeline.demo.world import Attributes, bust, caption, random_attributes
+from ti_pipeline.demo.world import CHOICES, WORDED, Attributes, bust, caption, random_attributes, word_of
 from ti_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-STAGES = ("clip", "autoencoder", "unet")
+STAGES = ("clip", "autoencoder", "unet", "vision")
 SECONDS_BETWEEN_CHECKPOINTS = 60
+COARSE = 16  # patches of the vision tower that only teaches the text tower: four times as fast
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def train_clip(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
     from torch.nn import functional
 
     torch.manual_seed(seed)
-    model = base_parts.new_clip()
+    model = base_parts.new_clip(COARSE)
 
     def loss_of(step: int) -> torch.Tensor:
         _, captions, pictures = world.batch(batch, step, seed)
@@ -183,6 +185,53 @@ def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
     return latents * factor, factor
 
 
+def trained_text_tower(folder: Path) -> Any:
+    """Return the frozen text tower of the trained pair."""
+    import torch
+
+    pair = base_parts.new_clip(COARSE)
+    pair.load_state_dict(torch.load(folder / "clip.pt", weights_only=True)["model"])
+    return pair.text_model.eval().requires_grad_(requires_grad=False)
+
+
+def train_vision(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
+    """Fit a fine vision tower and both projections to the frozen text tower (Zhai et al. 2022, the towers swapped).
+
+    Each attribute is a classification among its words, beside the contrast with whole captions.
+    """
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(seed + 3)
+    text = trained_text_tower(folder)
+    model = base_parts.new_clip()
+    model.text_model.load_state_dict(text.state_dict())
+    model.text_model.requires_grad_(requires_grad=False)
+    with torch.no_grad():
+        words = {name: [word_of(name, value) for value in CHOICES[name]] for name in WORDED}
+        states = {n: text(input_ids=tokens(tokenizer, w, full=False)).pooler_output for n, w in words.items()}
+
+    def loss_of(step: int) -> torch.Tensor:
+        indices, captions, pictures = world.batch(batch, step, seed + 3)
+        shown = [world.attributes[index] for index in indices.tolist()]
+        with torch.no_grad():
+            whole = text(input_ids=tokens(tokenizer, captions, full=False)).pooler_output
+        seen = functional.normalize(model.visual_projection(model.vision_model(pictures).pooler_output), dim=-1)
+        scale = model.logit_scale.exp()
+
+        def against(state: torch.Tensor) -> torch.Tensor:
+            return scale * seen @ functional.normalize(model.text_projection(state), dim=-1).T
+
+        logits = against(whole)
+        loss = 0.25 * (functional.cross_entropy(logits, torch.arange(batch)))
+        for name, state in states.items():
+            right = torch.tensor([CHOICES[name].index(getattr(attributes, name)) for attributes in shown])
+            loss = loss + functional.cross_entropy(against(state), right)
+        return loss
+
+    optimise("vision", model, loss_of, folder=folder, steps=steps, peak=1e-3)
+
+
 def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
     """Train the UNet on v-prediction (Salimans & Ho 2022), one caption in ten left empty for guidance."""
     import copy
@@ -194,9 +243,7 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
 
     torch.manual_seed(seed + 2)
     latents, _ = encode_world(world, folder)
-    clip = base_parts.new_clip()
-    clip.load_state_dict(torch.load(folder / "clip.pt", weights_only=True)["model"])
-    text = clip.text_model.eval().requires_grad_(requires_grad=False)
+    text = trained_text_tower(folder)
     model = base_parts.new_unet()
     average = copy.deepcopy(model).requires_grad_(requires_grad=False)
     scheduler = DDIMScheduler(**SCHEDULER)
@@ -228,8 +275,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bpe", type=Path, help="CLIP's bpe_simple_vocab_16e6.txt.gz; else the tokenizer in --out")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages, without the export")
     parser.add_argument("--drawings", type=int, default=30_000)
-    parser.add_argument("--steps", type=int, nargs=3, default=(700, 900, 2000), metavar=STAGES, help="updates a stage")
-    parser.add_argument("--batch", type=int, nargs=3, default=(256, 32, 64), metavar=STAGES, help="drawings an update")
+    parser.add_argument(
+        "--steps", type=int, nargs=4, default=(700, 900, 2000, 900), metavar=STAGES, help="updates a stage"
+    )
+    parser.add_argument(
+        "--batch", type=int, nargs=4, default=(256, 32, 64, 96), metavar=STAGES, help="drawings an update"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = all")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished model")
@@ -259,6 +310,8 @@ def _train(options: argparse.Namespace) -> int:
         train_autoencoder(world, options.work, steps=steps["autoencoder"], batch=size, seed=options.seed)
     if "unet" in stages:
         train_unet(world, tokenizer, options.work, steps=steps["unet"], batch=batch["unet"], seed=options.seed)
+    if "vision" in stages:
+        train_vision(world, tokenizer, options.work, steps=steps["vision"], batch=batch["vision"], seed=options.seed)
     if not options.stage:
         export(options.work, options.out, tokenizer, world, steps)
     return 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHOICES",
     "CONCEPTS",
+    "WORDED",
     "Attributes",
     "DemoPost",
     "bust",
@@ -29,6 +30,7 @@ __all__ = [
     "demo_posts",
     "draw_demo_url",
     "random_attributes",
+    "word_of",
 ]
 
 # Species with the site's implications, nearest first.
@@ -109,6 +111,16 @@ CONCEPTS: dict[str, Concept] = {
     "moss": Concept("green", "red", marked=False, accessory="scarf"),
 }
 _HELD_OUT = {(concept.colour, concept.eyes) for concept in CONCEPTS.values()}
+
+
+# Attributes that a word of a prompt can ask for.
+WORDED = ("species", "colour", "eyes", "body", "clothing", "background", "accessory")
+
+
+def word_of(name: str, value: str) -> str:
+    """Return how a prompt asks for an attribute's value, e.g. `red eyes`; nothing for no accessory."""
+    word = {"colour": f"{value} fur", "eyes": f"{value} eyes"}.get(name, value)
+    return "" if value == "none" else word.replace("_", " ")
 
 
 def random_attributes(rng: random.Random, concept: str | None = None) -> Attributes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -127,20 +128,23 @@ class ContentPolicy:
         return None
 
     def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Iterable[str]) -> str | None:
+        """Names are unique on the site, so they count in any category; who opts out may leave off `_(artist)`."""
         keys = {spelling(tag) for tag in tags}
-        artists = [tag for name in ("artist", "contributor") for tag in by_category.get(name, [])]
-        keys |= {spelling(head) for tag in artists for head in heads(tag)}
         if self.do_not_post and keys & (DO_NOT_POST_TAGS | self._do_not_post_keys):
             return "do-not-post artist"
-        return "artist opted out" if keys & self._opt_out_keys else None
+        artists = {
+            head for name in ("artist", "contributor") for tag in by_category.get(name, []) for head in heads(tag)
+        }
+        opted_out = keys & {spelling(name) for name in self.opt_out} or artists & self._opt_out_heads
+        return "artist opted out" if opted_out else None
 
     @functools.cached_property
     def _do_not_post_keys(self) -> frozenset[str]:
         return frozenset(spelling(artist) for artist in self.do_not_post_artists)
 
     @functools.cached_property
-    def _opt_out_keys(self) -> frozenset[str]:
-        return frozenset(spelling(form) for name in self.opt_out for form in (name, *heads(name)))
+    def _opt_out_heads(self) -> frozenset[str]:
+        return frozenset(head for name in self.opt_out for head in heads(name))
 
 
 def _texts(value: object) -> list[str]:
@@ -207,11 +211,11 @@ def _as_the_site_writes(names: Iterable[str]) -> frozenset[str]:
 
 
 def _read_names(path: Path | None) -> list[str]:
-    """Return the artists of an opt-out file, one a line; `#` starts a comment."""
+    """Return the artists of an opt-out file, one a line; ` #` starts a comment."""
     if path is None:
         return []
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"the opt-out file {path} cannot be read ({error}); fix source.opt_out_file") from error
-    return [line.split("#", 1)[0] for line in text.splitlines()]
+    return [re.split(r"(?:^|\s)#", line)[0] for line in text.splitlines()]

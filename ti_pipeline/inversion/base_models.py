@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.files import sha256_of
+from ti_pipeline.files import fingerprint, sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -22,13 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["Base", "BaseModelError", "base_identity", "load_base"]
 
 
+PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+_KINDS = "only text-to-image models of Stable Diffusion 1.x and 2.x can be used"
+
+
 class BaseModelError(ValueError):
     """A base model cannot be found, loaded or used; the message names it and what to set."""
 
 
 @dataclass
 class Base:
-    """A frozen Stable Diffusion base: its parts in evaluation mode, none of them requiring gradients."""
+    """A frozen Stable Diffusion base: its parts in evaluation mode, none of them requiring gradients.
+
+    UNet and text encoder are in `dtype`, the autoencoder in float32 at least: it runs once per picture, and its
+    rounding would stay in every latent.
+    """
 
     name: str
     identity: str
@@ -56,11 +64,11 @@ class Base:
             )
 
 
-def _place(name: str, source: BaseModelSource, folder: Path) -> Path | str:
-    """Return the local path or hub id. Raises `BaseModelError` where none is set or nothing is there."""
+def _place(name: str, source: BaseModelSource, folder: Path) -> Path:
+    """Return the local path; hub ids become their snapshot. Raises `BaseModelError` where none is set or there."""
     field = f"base_models.{name}"
     if source.hub is not None:
-        return source.hub
+        return _snapshot(name, source.hub, source.revision)
     given = source.folder if source.folder is not None else source.file
     if given is None:
         raise BaseModelError(
@@ -73,23 +81,45 @@ def _place(name: str, source: BaseModelSource, folder: Path) -> Path | str:
     return path
 
 
-def base_identity(name: str, source: BaseModelSource, *, folder: Path) -> str:
-    """Return a hex sha256 over the weights (hub models: over id and revision), without loading them.
+def _snapshot(name: str, hub: str, revision: str | None) -> Path:
+    """Return the folder of a hub model's commit in the local cache, fetched if there is a network."""
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
 
-    `folder` is that of the study file. Raises `BaseModelError` when there is no model.
+    files = ["model_index.json", *(f"{part}/*{end}" for part in PARTS for end in (".safetensors", ".json", ".txt"))]
+    try:
+        found = huggingface_hub.snapshot_download(
+            hub, revision=revision, allow_patterns=files, ignore_patterns=["*.fp16.*", "*non_ema*"]
+        )
+    except HFValidationError as error:
+        raise BaseModelError(f"base_models.{name}.hub: {hub!r} is no hub id (like `owner/name`)") from error
+    except (OSError, RuntimeError) as error:  # what the hub's client and the network below it raise
+        raise BaseModelError(
+            f"base_models.{name}: {hub} is not in the Hugging Face cache and could not be fetched ({_line(error)}); hub"
+            " models need the network once, or a copy on this machine named by `folder` or `file`"
+        ) from error
+    return Path(found)
+
+
+def base_identity(name: str, source: BaseModelSource, *, folder: Path) -> str:
+    """Return the hex sha256 that stands for a base's content, without loading it.
+
+    A single file's own sha256 (web UIs show its first ten digits); for a folder one over its parts' files; for a hub
+    model one over id and commit. `folder` is that of the study file. Raises `BaseModelError` when there is no model.
     """
     place = _place(name, source, folder)
-    if isinstance(place, str):
-        return hashlib.sha256(f"hub:{place}@{source.revision or 'main'}".encode()).hexdigest()
-    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-    files = (
-        [place] if place.is_file() else sorted(p for part in parts for p in (place / part).rglob("*") if p.is_file())
-    )
-    digest = hashlib.sha256()
-    for path in files:
-        state = path.stat()
-        digest.update(_sha256(str(path), state.st_size, state.st_mtime_ns).encode())
-    return digest.hexdigest()
+    if source.hub is not None:
+        return hashlib.sha256(f"hub:{source.hub}@{place.name}".encode()).hexdigest()  # snapshots are named by commit
+    if place.is_file():
+        return _sha256_now(place)
+    files = sorted(p for part in PARTS for p in (place / part).rglob("*") if p.is_file())
+    return fingerprint({path.relative_to(place).as_posix(): _sha256_now(path) for path in files})
+
+
+def _sha256_now(path: Path) -> str:
+    """Return a file's sha256, computed once per process while its size and time stay the same."""
+    state = path.stat()
+    return _sha256(str(path), state.st_size, state.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
@@ -103,7 +133,7 @@ def load_base(
     """Load a base model for training or sampling.
 
     `device` is `auto` (CUDA where there is one), or a torch device; `precision` is fp32, fp64, bf16 or fp16.
-    Raises `BaseModelError` when it is missing or its files cannot be read.
+    Raises `BaseModelError` when it is missing, its files cannot be read, or it is another kind of model.
     """
     import torch
 
@@ -111,12 +141,16 @@ def load_base(
     dtype = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     on = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     try:
-        pipeline = _pipeline(place, source)
-    except Exception as error:  # noqa: BLE001 - loaders raise whatever their formats raise; the cause is kept
-        raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {error}{_hint(source)}") from error
-    parts = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
-    for part in parts:
-        part.to(device=on, dtype=dtype).eval().requires_grad_(False)  # noqa: FBT003 - torch's own signature
+        pipeline = _pipeline(place)
+    except Exception as error:
+        # Loaders raise whatever their formats raise; the cause is kept.
+        raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_line(error)}{_hint(source)}") from error
+    _require_kind(name, pipeline)
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        kept = torch.promote_types(dtype, torch.float32) if part is pipeline.vae else dtype
+        part.to(on).eval().requires_grad_(False)
+        if part.dtype != kept:
+            part.to(kept)
     return Base(
         name=name,
         identity=base_identity(name, source, folder=folder),
@@ -132,22 +166,42 @@ def load_base(
     )
 
 
-def _pipeline(place: Path | str, source: BaseModelSource) -> Any:
+def _pipeline(place: Path) -> Any:
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import logging
 
     logging.disable_progress_bar()
     options = {"safety_checker": None, "requires_safety_checker": False}
-    if isinstance(place, Path) and place.is_file():
+    if place.is_file():
         return StableDiffusionPipeline.from_single_file(str(place), **options)
-    return StableDiffusionPipeline.from_pretrained(
-        place, revision=source.revision, local_files_only=isinstance(place, Path), **options
-    )
+    return StableDiffusionPipeline.from_pretrained(place, local_files_only=True, **options)
+
+
+def _require_kind(name: str, pipeline: Any) -> None:
+    """Raise `BaseModelError` for a model whose parts do not belong together or do another task."""
+    from diffusers import StableDiffusionPipeline
+
+    field = f"base_models.{name}"
+    if not isinstance(pipeline, StableDiffusionPipeline):
+        raise BaseModelError(f"{field} is a {type(pipeline).__name__}; {_KINDS}")
+    width, attends = pipeline.text_encoder.config.hidden_size, pipeline.unet.config.cross_attention_dim
+    if attends != width:
+        raise BaseModelError(
+            f"{field}: the text encoder has width {width}, but the UNet attends to {attends}; {_KINDS}"
+        )
+    takes, makes = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if takes != makes:
+        raise BaseModelError(f"{field}: the UNet takes {takes} channels, but the autoencoder makes {makes}; {_KINDS}")
+    predicts = pipeline.scheduler.config.prediction_type
+    if predicts not in {"epsilon", "v_prediction"}:
+        raise BaseModelError(f"{field}: the UNet predicts {predicts!r}, not epsilon or v_prediction; {_KINDS}")
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
 
 
 def _hint(source: BaseModelSource) -> str:
-    if source.hub is not None:
-        return " (hub models need the network once; or download it and set `folder`)"
     if source.file is not None:
         return " (single files need the model's configuration from the hub once; or convert it and set `folder`)"
     return ""

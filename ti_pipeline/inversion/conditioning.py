@@ -90,11 +90,12 @@ def encode_tokens(
         plain = [0 if isinstance(token, tuple) else token for token in cut]
         ids[index, : len(plain) + 2] = torch.tensor([tokenizer.bos_token_id, *plain, tokenizer.eos_token_id])
     inputs = _parts(base).embeddings.token_embedding(ids.to(base.device))
-    if places:
+    if embeddings:  # also when no name is left in the prompts: the gradient is then zero, not absent
         table = torch.cat([vectors.to(base.device, base.dtype) for vectors in embeddings.values()])
         flat = inputs.reshape(-1, base.width)
-        where = torch.tensor(places, device=base.device)
-        inputs = flat.index_put((where,), table[torch.tensor(picked, device=base.device)]).reshape(inputs.shape)
+        where = torch.tensor(places, device=base.device, dtype=torch.long)
+        vectors_at = table[torch.tensor(picked, device=base.device, dtype=torch.long)]
+        inputs = flat.index_put((where,), vectors_at).reshape(inputs.shape)
     return _through_encoder(base, inputs, clip_skip)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import struct
 import warnings
 import zipfile
@@ -32,6 +33,7 @@ __all__ = ["Embedding", "EmbeddingFileError", "load_embedding", "save_pt", "save
 MOST_VECTORS = 75  # CLIP's context between start and end
 MOST_BYTES = 64 << 20  # far above any embedding, far below a base model given by mistake
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # zip's earliest: files must not differ by the clock
+_CODE_OPERANDS = {0x69, 0x6F, 0x82, 0x83, 0x84, 0x92, 0x93}  # pickle's INST, OBJ, EXT1-4, NEWOBJ_EX, STACK_GLOBAL
 _PLAIN_KEYS = ("emb_params", "emp_params")
 
 
@@ -135,12 +137,13 @@ def load_embedding(path: Path | str) -> Embedding:
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
-            start = stream.read(4)
+            start = stream.read(9)
     except OSError as error:
         raise EmbeddingFileError(f"{file}: cannot be read ({error.strerror or error})") from error
     if size > MOST_BYTES:
         raise EmbeddingFileError(f"{file}: {size:,} bytes is too large for an embedding; is it a base model?")
-    if start.startswith((b"PK", b"\x80")):
+    # A safetensors header's length may begin with pickle's 0x80, but behind the length there is always a brace.
+    if start.startswith((b"PK", b"\x80")) and start[8:] != b"{":
         return _from_pickle(_unpickle(file), file)
     return _from_safetensors(file)
 
@@ -166,7 +169,8 @@ def _unpickle(file: Path) -> Any:
 def _refusal(file: Path, message: str) -> str:
     """Return the sentence for what torch's weights-only unpickler would not read."""
     words = message.replace("\n", " ").split("GLOBAL ")
-    if len(words) > 1 or "Unsupported operand" in message:
+    operand = re.search(r"Unsupported operand (\d+)", message)
+    if len(words) > 1 or (operand and int(operand[1]) in _CODE_OPERANDS):
         asked = f" ({words[1].split(' ')[0]})" if len(words) > 1 else ""
         return (
             f"{file}: refused, because its pickle asks for code{asked}; nothing was executed. "

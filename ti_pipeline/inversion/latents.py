@@ -40,14 +40,14 @@ def encode_crops(
     resolution: int,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Latents:
-    """Return the latents of crops (rows with `path` and `sha256`) at `resolution` pixels, from the cache if it is there.
+    """Return the latents of crops (rows with `path` and `sha256`) at `resolution` pixels, from the cache if there.
 
     The cache's name is made of the base's identity, the crops' sha256 and the resolution; a damaged one is made anew.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    key = fingerprint([base.identity, str(base.dtype), resolution, crops.sha256.tolist()])
+    key = fingerprint([base.identity, str(base.vae.dtype), resolution, crops.sha256.tolist()])
     path = root / "latents" / f"{key}.safetensors"
     if path.exists():
         try:
@@ -70,7 +70,7 @@ def _encode(
     with torch.inference_mode():
         for start in range(0, len(paths), _BATCH):
             batch = torch.stack([_pixels(path, resolution) for path in paths[start : start + _BATCH]])
-            posterior = base.vae.encode(batch.to(base.device, base.dtype)).latent_dist
+            posterior = base.vae.encode(batch.to(base.device, base.vae.dtype)).latent_dist
             means.append(posterior.mean.float().cpu())
             deviations.append(posterior.std.float().cpu())
             if progress is not None:

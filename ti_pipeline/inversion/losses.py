@@ -30,7 +30,7 @@ def loss_summary(losses: pd.DataFrame, *, intervals: Sequence[tuple[int, int]] =
         return {"step": int(row.step), "epoch": int(epoch), "value": float(row.value)}
 
     return {
-        "epoch_means": {int(epoch): float(value) for epoch, value in epochs.value.items()},
+        "epoch_means": dict(zip(epochs.index.tolist(), epochs.value.tolist(), strict=True)),
         "epoch_mean_loss": {"epochs": len(epochs), "value": float(epochs.value.mean())},
         "max_epoch_loss": extreme(epochs.value.idxmax()),
         "min_epoch_loss": extreme(epochs.value.idxmin()),

@@ -4,17 +4,17 @@ Per micro-step every variant draws its own pictures, prompts, noise and timestep
 text encoder and UNet in one call; each variant's loss is the mean over its own samples, and its own vectors are the
 only thing its optimizer holds. Since no term of one variant's loss depends on another's vectors, a variant trained
 among others equals the same variant trained alone (up to rounding by batch shape).
-Here: the loop. Not here: files, resuming and reuse (`training_runs`), draws (`draws`).
+Here: the loop and what is measured in it. Not here: how a run starts (`variant_state`), what is random (`draws`),
+files, resuming and reuse (`training_runs`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.inversion.conditioning import encode_tokens, prompt_tokens
-from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of, steps_per_epoch
-from ti_pipeline.inversion.schedules import LearningRate, parse_learning_rate
+from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     import torch
 
     from ti_pipeline.inversion.base_models import Base
-    from ti_pipeline.inversion.latents import Latents
-    from ti_pipeline.studies import Variant
+    from ti_pipeline.inversion.variant_state import Run
 
-__all__ = ["Pictures", "Run", "TrainingError", "initial_vectors", "signal_levels", "train", "validation_loss"]
+__all__ = ["TrainingError", "signal_levels", "train", "validation_loss"]
 
 GATHER_EVERY = 25  # updates between readings of the losses: each reading makes a GPU wait
 SAVE_EVERY = 100  # updates between saved states, beside those at checkpoints
@@ -35,87 +34,6 @@ VALIDATION_PICTURES, VALIDATION_TIMESTEPS, VALIDATION_BATCH = 64, 4, 8
 
 class TrainingError(RuntimeError):
     """Training cannot start or go on; the message names the variant, and for bad numbers step, pictures, timesteps."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What is trained or measured on: post ids, captions, and the pictures' latents in the same order."""
-
-    post_ids: list[int]
-    captions: list[str]
-    latents: Latents
-
-
-@dataclass
-class Run:
-    """One variant in training: its settings, its vectors [n, width] float32 (the only parameters), and its log."""
-
-    key: str
-    variant: Variant
-    train: Pictures
-    validation: Pictures
-    vectors: torch.Tensor
-    initial: torch.Tensor
-    optimizer: torch.optim.Optimizer
-    rate: LearningRate
-    latents: torch.Tensor | None  # scaled samples of `latents: once | deterministic`; None samples at each step
-    steps: int
-    steps_per_epoch: int
-    done: int = 0
-    micro: int = 0
-    micro_losses: list[torch.Tensor] = field(default_factory=list)
-    waiting: list[torch.Tensor] = field(default_factory=list)  # [loss, gradient norm, vector norm], not yet read
-    log: list[list[float]] = field(default_factory=list)  # the same, read
-    checkpoints: list[dict[str, Any]] = field(default_factory=list)
-    failure: str | None = None
-
-    @classmethod
-    def start(cls, key: str, variant: Variant, base: Base, train: Pictures, validation: Pictures) -> Run:
-        """Return a run at step 0. `variant` has its open references filled in (`Study.variant`)."""
-        import torch
-
-        initial = initial_vectors(base, variant.initializer, variant.vectors)
-        vectors = initial.clone().requires_grad_(True)
-        per_epoch = steps_per_epoch(len(train.post_ids), variant.batch_size, variant.gradient_accumulation)
-        limits = [variant.steps, variant.epochs and variant.epochs * per_epoch]
-        on_gpu = base.device.type == "cuda"
-        return cls(
-            key=key,
-            variant=variant,
-            train=train,
-            validation=validation,
-            vectors=vectors,
-            initial=initial,
-            optimizer=torch.optim.AdamW([vectors], lr=1.0, weight_decay=0.0, fused=on_gpu),
-            rate=parse_learning_rate(variant.learning_rate),
-            latents=_fixed_latents(base, variant, train),
-            steps=min(limit for limit in limits if limit),
-            steps_per_epoch=per_epoch,
-        )
-
-    @property
-    def seed(self) -> int:
-        """The seed of every draw."""
-        return self.variant.seed or 0
-
-    def state(self) -> dict[str, Any]:
-        """Return everything needed to go on exactly: draws need no state, they depend on `done` alone."""
-        return {
-            "vectors": self.vectors.detach(),
-            "optimizer": self.optimizer.state_dict(),
-            "done": self.done,
-            "log": self.log,
-            "checkpoints": self.checkpoints,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
-        import torch
-
-        with torch.no_grad():
-            self.vectors.copy_(state["vectors"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.done, self.log, self.checkpoints = state["done"], state["log"], state["checkpoints"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +58,6 @@ def train(
     `save(run, checkpoint)` is called when a run's state should be kept, with true at checkpoints (each
     `checkpoint_every` updates and the last; after N updates the vectors have moved N times). A run whose numbers are
     no longer finite leaves with its `failure` set, and the others go on.
-    Raises `TrainingError` with advice when the GPU's memory does not hold the samples of all runs.
     """
     import torch
 
@@ -149,8 +66,8 @@ def train(
     while active := [run for run in runs if run.done < run.steps and run.failure is None]:
         batches = [_draw(run, base, levels) for run in active]
         losses = _losses(base, active, batches)
-        total = sum(loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True))
-        (total * scale).backward()
+        shares = [loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True)]
+        torch.autograd.backward([share * scale for share in shares])
         for run, loss in zip(active, losses, strict=True):
             run.micro_losses.append(loss.detach())
             run.micro += 1
@@ -173,35 +90,6 @@ def signal_levels(base: Base) -> torch.Tensor:
     return torch.as_tensor(scheduler.alphas_cumprod).double()
 
 
-def initial_vectors(base: Base, text: str, vectors: int) -> torch.Tensor:
-    """Return float32 vectors [vectors, width] to start from: the token vectors of `text`, spread over all of them.
-
-    `vec[i] = tok[i * len(tok) // n]` as in A1111, so a text longer than the embedding loses tokens evenly; empty text
-    gives zeros.
-    """
-    import torch
-
-    ids = [token for token in prompt_tokens(base.tokenizer, text, {}) if isinstance(token, int)]
-    if not ids:
-        return torch.zeros(vectors, base.width, device=base.device)
-    chosen = torch.tensor([ids[i * len(ids) // vectors] for i in range(vectors)], device=base.device)
-    return torch.as_tensor(base.text_encoder.get_input_embeddings()(chosen)).detach().float().clone()
-
-
-def _fixed_latents(base: Base, variant: Variant, pictures: Pictures) -> torch.Tensor | None:
-    """Return each picture's one latent, scaled; `once` samples it by the picture's id, whatever else is trained on."""
-    import torch
-
-    mean, deviation = pictures.latents.mean, pictures.latents.deviation
-    if variant.latents == "random":
-        return None
-    if variant.latents == "once":
-        shape = mean.shape[1:]
-        noise = [normal(generator(variant.seed or 0, "latent", post_id), *shape) for post_id in pictures.post_ids]
-        mean = mean + deviation * torch.stack(noise)
-    return mean * float(base.vae.config.scaling_factor)
-
-
 def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
     """Draw a run's pictures, prompts, noise and timesteps for its next micro-step."""
     import torch
@@ -219,7 +107,7 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
     prompts = [
         prompt_of(
             variant.templates,
-            _name(run),
+            run.name,
             run.train.captions[i],
             words,
             shuffle=variant.shuffle_tags,
@@ -244,10 +132,6 @@ def _chosen(run: Run, done: int, micro: int) -> list[int]:
 
 def _timesteps(run: Run, done: int, micro: int, levels: torch.Tensor) -> Any:
     return generator(run.seed, "timestep", done, micro).integers(len(levels), size=run.variant.batch_size)
-
-
-def _name(run: Run) -> str:
-    return run.variant.token or run.key
 
 
 def _noised(
@@ -276,7 +160,7 @@ def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[t
     # Names are found per run: one run's prompt may not show another's vectors, though both may have the same name.
     rows = []
     for run, batch in zip(runs, batches, strict=True):
-        own = [prompt_tokens(base.tokenizer, prompt, {_name(run): len(run.vectors)}) for prompt in batch.prompts]
+        own = [prompt_tokens(base.tokenizer, prompt, {run.name: len(run.vectors)}) for prompt in batch.prompts]
         rows += [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
     vectors = {run.key: run.vectors for run in runs}
     states = encode_tokens(base, rows, vectors, clip_skip=runs[0].variant.clip_skip)
@@ -396,7 +280,7 @@ def validation_loss(base: Base, run: Run) -> float | None:
 
 def _plain_prompt(run: Run, caption: str) -> str:
     first = run.variant.templates[:1]
-    return prompt_of(first, _name(run), caption, generator(0, "prompt"), shuffle=False, drop=0.0)
+    return prompt_of(first, run.name, caption, generator(0, "prompt"), shuffle=False, drop=0.0)
 
 
 def _words(runs: Sequence[Run]) -> str:

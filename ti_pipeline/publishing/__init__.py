@@ -1,4 +1,4 @@
-"""Publishing: what leaves the house: the report to decide from, and the release with its card and attribution.
+"""Publishing: the report to decide from, and the release with its card and attribution.
 
-Here: gathering what was measured into pages and files. Not here: measuring anything.
+Not here: measuring (`evaluation`), drawing plots and grids (each beside the data it shows), and uploading.
 """

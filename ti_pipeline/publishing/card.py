@@ -1,74 +1,119 @@
-"""The card: a README.md in the form of the Hugging Face hub, with measured numbers only."""
+"""The release's card: a README.md that people and model hubs read. It states only what was measured.
+
+Here: facts for the card and their escaping. Not here: its wording (`templates/card.md.j2`), or files (`release`).
+The metadata block follows Hugging Face's model card specification (hub docs, "Model Cards").
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.publishing.attribution import artists_counted
+from ti_pipeline.publishing.untrusted import markdown_text
+from ti_pipeline.publishing.verdict import place_of, standings, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ti_pipeline.publishing.inputs import StudyResults
+    from ti_pipeline.studies import BaseModelSource, Variant
 
-__all__ = ["release_card"]
+__all__ = ["Released", "render_card"]
+
+_TAGS = ["stable-diffusion", "stable-diffusion-diffusers", "textual_inversion", "embedding"]
 
 
-def release_card(results: StudyResults, best: pd.Series, attribution: pd.DataFrame, file_hash: str) -> str:
-    """Return the card of the checkpoint `best` (a row of the leaderboard's `overall`)."""
-    study, variant = results.study, results.study.variant(str(best.variant))
-    token = str(variant.token)
-    axes = results.leaderboard[results.leaderboard.checkpoint == best.checkpoint].sort_values("axis")
-    rows = "\n".join(
-        f"| {row.axis} | {row.score:.3f} | {row.low:.3f}–{row.high:.3f} | {row.pictures} | {row.rank} |"
-        for row in axes.itertuples()
+@dataclass(frozen=True)
+class Released:
+    """What is released: the checkpoint's row of the `embedding` table, its resolved variant, its attribution."""
+
+    token: str
+    variant_name: str
+    variant: Variant
+    checkpoint: Any
+    attribution: pd.DataFrame
+    pt_path: str
+    safetensors_path: str
+    has_preview: bool
+
+
+def render_card(results: StudyResults, released: Released, *, license_name: str | None = None) -> str:
+    """Return the card as Markdown with a YAML block; no licence is claimed unless `license_name` gives one."""
+    import jinja2
+    from markupsafe import Markup
+
+    def shown(value: Any) -> Any:
+        return value if isinstance(value, Markup) else markdown_text(str(value))
+
+    environment = jinja2.Environment(
+        autoescape=False,  # noqa: S701 - this is Markdown, not HTML: every value goes through markdown_text
+        finalize=shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    others = results.leaderboard[results.leaderboard.axis == "overall"]
-    tied = [str(row.checkpoint) for row in others.itertuples() if row.tied and row.checkpoint != best.checkpoint]
-    unsure = f"Not clearly better than: {', '.join(tied[:8])}." if tied else "No other checkpoint reaches its score."
-    split = attribution.split.value_counts()
-    artists = sorted({name for names in attribution.artists for name in names.split()})
-    held_out = int(split.get("validation", 0))
-    return f"""---
-tags: [stable-diffusion, textual-inversion]
-base_model: {json.dumps(variant.base)}
-instance_prompt: {json.dumps(token)}
----
+    text = (files("ti_pipeline.publishing") / "templates" / "card.md.j2").read_text(encoding="utf-8")
+    # Names and paths of ours go into code as they are: studies.Token and studies.Name allow no character of markup.
+    plain = {
+        "metadata": _metadata(results, released, license_name),
+        "token": released.token,
+        "pt": released.pt_path,
+        "safetensors": released.safetensors_path,
+        "base_hub": json.dumps(results.study.base_models[released.variant.base].hub or "path of the base model"),
+        # diffusers counts the layers left out, web UIs the layer used, from the end.
+        "code_clip_skip": f", clip_skip={released.variant.clip_skip - 1}" if released.variant.clip_skip > 1 else "",
+    }
+    marked = {key: Markup(value) for key, value in plain.items()}  # noqa: S704 - see above
+    return str(environment.from_string(text).render(marked | _facts(results, released)))
 
-# {token}
 
-{study.title or study.name}: a textual-inversion embedding of {variant.vectors} vectors for Stable Diffusion, trained on
-base model `{variant.base}` (clip skip {variant.clip_skip}) by ti_pipeline; checkpoint `{best.checkpoint}` of study
-`{study.name}`. sha256 of the safetensors file: `{file_hash}`.
+def _metadata(results: StudyResults, released: Released, license_name: str | None) -> str:
+    import yaml
 
-## Use
+    base = results.study.base_models[released.variant.base]
+    block: dict[str, Any] = {"license": license_name} if license_name else {}
+    block |= {"base_model": base.hub} if base.hub else {}
+    block |= {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "instance_prompt": released.token,
+        "tags": _TAGS,
+    }
+    return str(yaml.safe_dump(block, sort_keys=False, allow_unicode=True)).rstrip("\n")
 
-Write `{token}` in a prompt. It takes {variant.vectors} of CLIP's 75 tokens.
 
-| program | file | where |
-|---|---|---|
-| A1111 web UI | `a1111/{token}.pt` | `embeddings/` |
-| ComfyUI | `safetensors/{token}.safetensors` | `models/embeddings/`, prompt `embedding:{token}` |
-| InvokeAI | `safetensors/{token}.safetensors` | add it in the model manager |
-| diffusers | either | `pipe.load_textual_inversion("{token}.safetensors", token="{token}")` |
+def _public_name(source: BaseModelSource) -> str:
+    """Return a model's hub id, or its file or folder without the path: that is the maker's own business."""
+    return source.hub or PureWindowsPath(place_of(source)).name  # reads both kinds of slashes
 
-Take one of the two files: side by side in one folder they collide.
 
-## Measured
-
-By the study's scorer, on pictures with fixed seeds; mean score with its 95 % bootstrap interval. `concept` is a
-cosine similarity, the other axes are shares of pictures in which the asked value was seen.
-
-| axis | score | interval | pictures | rank among {len(others)} checkpoints |
-|---|---|---|---|---|
-{rows}
-
-{unsure}
-
-## Trained on
-
-{int(split.get("train", 0))} pictures, {held_out} more held out for measuring, cropped to
-{study.crops.named()[str(variant.crop)].size} px and trained at {variant.resolution} px; caption plan
-`{variant.captions}`; learning rate `{variant.learning_rate}`, batch {variant.batch_size}, seed {variant.seed}.
-
-Artists: {", ".join(artists)}. The pictures remain their artists'; `attribution.csv` lists every one.
-"""
+def _facts(results: StudyResults, released: Released) -> dict[str, Any]:
+    study, variant, checkpoint = results.study, released.variant, released.checkpoint
+    attribution = released.attribution
+    measured = [
+        row
+        for axis in dict.fromkeys(results.leaderboard.axis)
+        for row in standings(results, str(axis))
+        if row.checkpoint == checkpoint.checkpoint
+    ]
+    ratings = results.posts[results.posts.post_id.isin(attribution.post_id)].rating.dropna()
+    return {
+        "study": study,
+        "variant": variant,
+        "variant_name": released.variant_name,
+        "checkpoint": checkpoint,
+        "base_place": _public_name(study.base_models[variant.base]),
+        "verdict": verdict(results),
+        "scorer": _public_name(study.evaluation.scorer),
+        "measured": measured,
+        "trained_on": int((attribution.split == "train").sum()),
+        "held_out": int((attribution.split == "validation").sum()),
+        "ratings": ", ".join(sorted(map(str, ratings.unique()))) or "unknown",
+        "artists": artists_counted(attribution),
+        "has_preview": released.has_preview,
+    }

@@ -1,23 +1,33 @@
-"""What publishing reads: a study's tables, gathered by the asset and handed over whole."""
+"""What the report and the release are made from: a study's tables, gathered once.
+
+Here: the gathered inputs. Not here: reading tables from a store (the asset does), or any conclusion (`verdict`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from ti_pipeline.studies import Study
 
-__all__ = ["StudyResults"]
+__all__ = ["CLIP_TOKENIZER", "StudyResults"]
+
+# Every Stable Diffusion 1.x and 2.x base shares CLIP's vocabulary, so the shipped tokenizer counts for all.
+CLIP_TOKENIZER = Path(__file__).resolve().parents[2] / "data" / "base_models" / "demo" / "tokenizer"
 
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All tables of a study under their contracts; dicts are by caption plan, crop set or variant."""
+    """A study with its tables, each under the contract of its name in `schemas`.
+
+    `root` is the data folder that all paths in tables are relative to. The dictionaries hold one frame per caption
+    plan (`vocabularies`, `captions`), crop set (`crops`) or variant (the others); what was never made is absent and
+    named in `warnings`. `study_text` is the study's YAML file, `versions` maps package to version.
+    """
 
     study: Study
     root: Path

@@ -1,38 +1,44 @@
-"""The release: the best checkpoint as files for other programs, with card, attribution, evidence and checksums.
+"""The release: a folder for others with the best checkpoint, its card, attribution, evidence and checksums.
 
-Built beside its place and renamed at the end, checked by loading it back. A finished release is never overwritten.
+Here: which files it has, building it aside, verifying it. Not here: the card's words (`card`), file layouts of
+embeddings (`inversion.embedding_files`), uploading.
+
+The two embedding files have one name, so each lies in a folder of its own, `a1111/` and `safetensors/`: side by side,
+ComfyUI would take the one and A1111 the other.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import uuid
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import sha256_of
-from ti_pipeline.publishing.attribution import attribution_of_variant
-from ti_pipeline.publishing.card import release_card
+from ti_pipeline.publishing.attribution import attribution_csv, attribution_table, curations_of
+from ti_pipeline.publishing.card import Released, render_card
+from ti_pipeline.publishing.verdict import verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pandas as pd
-
+    from ti_pipeline.inversion.embedding_files import Embedding
     from ti_pipeline.publishing.inputs import StudyResults
 
-__all__ = ["ReleaseError", "ReleaseInfo", "write_release"]
+__all__ = ["CHECKSUMS", "ReleaseError", "ReleaseInfo", "verify_release", "write_release"]
 
-_SUMS = "SHA256SUMS"
+CHECKSUMS = "SHA256SUMS"
+_ASIDE = "-partial"
 
 
-class ReleaseError(RuntimeError):
-    """A release could not be made or does not load back as it was written."""
+class ReleaseError(ValueError):
+    """There is nothing fit to release, or what was written does not read back; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class ReleaseInfo:
-    """A finished release."""
+    """A finished release: its folder `folder` / `name` of the study's releases, and every file in it."""
 
     name: str
     folder: Path
@@ -40,72 +46,141 @@ class ReleaseInfo:
     best_checkpoint: str
 
 
-def write_release(results: StudyResults, folder: Path) -> ReleaseInfo:
-    """Write the release of the overall best checkpoint into `folder`/<token>-<step> and return it.
+def write_release(results: StudyResults, folder: Path, *, license_name: str | None = None) -> ReleaseInfo:
+    """Write the best checkpoint's release to `folder`/<token>-<step> and return it.
 
-    The two embedding files lie in folders of their own, since programs that read both take one for the other. The
-    same content again is left alone; other content under the same name gets `-2`, `-3`, …
-    Raises `ReleaseError` when the checkpoint is gone or the written files do not load back the same.
+    It is built aside, verified by reading it back, and renamed. A release of this name with the same files is left
+    alone; one that differs is kept, and the new one is named <token>-<step>-2, -3 and so on. Raises `ReleaseError`
+    when nothing was measured, a file is gone or was changed, or what was written does not read back.
     """
-    overall = results.leaderboard[(results.leaderboard.axis == "overall") & results.leaderboard.best]
-    best = overall.iloc[0]
-    token = str(results.study.variant(str(best.variant)).token)
+    released, embedding = _chosen(results)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{uuid.uuid4().hex[:12]}-partial"
+    for leftover in folder.glob(f".*{_ASIDE}"):  # of a run that was killed
+        shutil.rmtree(leftover)
+    aside = folder / f".{uuid.uuid4().hex[:12]}{_ASIDE}"
     try:
-        _fill(results, best, token, aside)
-        name = _free_name(folder, f"{token}-{best.step}", aside)
-        if not (folder / name).exists():
-            aside.rename(folder / name)
+        _fill(aside, results, released, embedding, license_name)
+        verify_release(aside)
+        _require_same_vectors(aside, released, embedding)
+        final = _settle(aside, folder, f"{released.token}-{released.checkpoint.step}")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    place = folder / name
-    files = sorted(path for path in place.rglob("*") if path.is_file())
-    return ReleaseInfo(name, place, files, str(best.checkpoint))
+    return ReleaseInfo(final.name, final, _files_in(final), str(released.checkpoint.checkpoint))
 
 
-def _free_name(folder: Path, name: str, aside: Path) -> str:
-    """Return the name of the release with this content, or the first one that is free."""
-    sums = (aside / _SUMS).read_text(encoding="utf-8")
+def _chosen(results: StudyResults) -> tuple[Released, Embedding]:
+    """Return what is to be released; its file must still be the one that was measured."""
+    from ti_pipeline.inversion.embedding_files import load_embedding
+
+    decision = verdict(results)
+    if decision is None:
+        raise ReleaseError(f"study {results.study.name}: nothing was measured; run the jobs evaluate and compare first")
+    best, study = decision.best, results.study
+    table = results.embeddings.get(best.variant)
+    rows = [] if table is None else [row for row in table.itertuples() if row.checkpoint == best.checkpoint]
+    if not rows:
+        raise ReleaseError(f"checkpoint {best.checkpoint} is best but no longer in the embedding table; run evaluate")
+    path = results.root / str(rows[0].safetensors_path)
+    if not path.is_file() or sha256_of(path) != rows[0].sha256:
+        raise ReleaseError(f"{path} is gone or was changed since training; run the job train again")
+    variant = study.variant(best.variant)
+    token = str(variant.token)
+    released = Released(
+        token=token,
+        variant_name=best.variant,
+        variant=variant,
+        checkpoint=rows[0],
+        attribution=attribution_table(
+            results.posts, results.training_set, results.images, curations_of(study, [best.variant])
+        ),
+        pt_path=f"a1111/{token}.pt",
+        safetensors_path=f"safetensors/{token}.safetensors",
+        has_preview=_preview(results, best.variant) is not None,
+    )
+    return released, dataclasses.replace(load_embedding(path), name=token)
+
+
+def _preview(results: StudyResults, variant: str) -> Path | None:
+    """Return the first grid of the variant's checkpoints, or None when there is none."""
+    grids = results.evaluation_grids
+    paths = [results.root / str(path) for path in grids.path[grids.variant == variant]]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _fill(
+    folder: Path, results: StudyResults, released: Released, embedding: Embedding, license_name: str | None
+) -> None:
+    from ti_pipeline.inversion.embedding_files import save_pt, save_safetensors
+
+    folder.mkdir()
+    save_pt(folder / released.pt_path, embedding)
+    save_safetensors(folder / released.safetensors_path, embedding, _origin(results, released))
+    texts = {
+        "README.md": render_card(results, released, license_name=license_name),
+        "attribution.csv": attribution_csv(released.attribution),
+        "study.yaml": results.study_text,
+    }
+    losses = results.losses.get(released.variant_name)
+    if losses is not None:
+        texts["losses.csv"] = losses.to_csv(index=False, lineterminator="\n")
+    for name, text in texts.items():
+        (folder / name).write_bytes(text.encode("utf-8"))
+    preview = _preview(results, released.variant_name)
+    if preview is not None:
+        shutil.copyfile(preview, folder / "preview.png")
+    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in _files_in(folder)]
+    (folder / CHECKSUMS).write_bytes("".join(lines).encode("utf-8"))
+
+
+def _origin(results: StudyResults, released: Released) -> dict[str, str]:
+    """Return where the vectors come from, for the safetensors file's own metadata."""
+    facts: dict[str, Any] = {
+        "study": results.study.name,
+        "variant": released.variant_name,
+        "checkpoint": released.checkpoint.checkpoint,
+        "clip_skip": released.variant.clip_skip,
+        "training_pictures": int((released.attribution.split == "train").sum()),
+    }
+    return {key: str(value) for key, value in facts.items()}
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def verify_release(folder: Path) -> None:
+    """Raise `ReleaseError` unless every file of the release's checksums is there with that sha256."""
+    for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != expected:
+            raise ReleaseError(f"{path} is gone or is not the file that {CHECKSUMS} names")
+
+
+def _require_same_vectors(folder: Path, released: Released, embedding: Embedding) -> None:
+    """Load both files back: their vectors and names must be those that were measured."""
+    from ti_pipeline.inversion.embedding_files import load_embedding
+
+    for name in (released.pt_path, released.safetensors_path):
+        found = load_embedding(folder / name)
+        if found.name != released.token or not found.vectors.equal(embedding.vectors):
+            raise ReleaseError(f"{name} does not read back as it was written; is the disk full?")
+
+
+def _settle(aside: Path, folder: Path, name: str) -> Path:
+    """Give the finished folder its name, or return the release that has the same files already."""
     number = 1
     while True:
-        candidate = name if number == 1 else f"{name}-{number}"
-        there = folder / candidate / _SUMS
-        if not (folder / candidate).exists() or (there.exists() and there.read_text(encoding="utf-8") == sums):
-            return candidate
+        final = folder / (name if number == 1 else f"{name}-{number}")
+        if not final.exists():
+            aside.rename(final)
+            return final
+        if _same_release(aside, final):
+            return final
         number += 1
 
 
-def _fill(results: StudyResults, best: pd.Series, token: str, folder: Path) -> None:
-    from ti_pipeline.inversion.embedding_files import load_embedding, save_pt, save_safetensors
-
-    table = results.embeddings[str(best.variant)]
-    row = table[table.checkpoint == best.checkpoint].iloc[0]
-    source = results.root / str(row.safetensors_path)
-    if not source.exists() or sha256_of(source) != row.sha256:
-        raise ReleaseError(f"{source} is gone or was changed since training; run the job train again")
-    # The A1111 file also tells the base model; the name inside becomes the released one.
-    embedding = replace(load_embedding(results.root / str(row.pt_path)), name=token)
-    pt, safetensors = folder / "a1111" / f"{token}.pt", folder / "safetensors" / f"{token}.safetensors"
-    save_pt(pt, embedding)
-    save_safetensors(safetensors, embedding)
-    for path in (pt, safetensors):
-        if not bool((load_embedding(path).vectors == load_embedding(source).vectors).all()):
-            raise ReleaseError(f"{path.name} does not load back as it was written")
-    attribution = attribution_of_variant(results, str(best.variant))
-    attribution.to_csv(folder / "attribution.csv", index=False, lineterminator="\n")
-    card = release_card(results, best, attribution, sha256_of(safetensors))
-    (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
-    (folder / "study.yaml").write_text(results.study_text, encoding="utf-8", newline="\n")
-    if str(best.variant) in results.losses:
-        results.losses[str(best.variant)].to_csv(folder / "losses.csv", index=False, lineterminator="\n")
-    _copy_grid(results, str(best.variant), folder / "preview.png")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = "".join(f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
-    (folder / _SUMS).write_text(sums, encoding="utf-8", newline="\n")
-
-
-def _copy_grid(results: StudyResults, variant: str, target: Path) -> None:
-    grids = results.evaluation_grids[results.evaluation_grids.variant == variant]
-    if len(grids):
-        shutil.copyfile(results.root / str(grids.path.iloc[0]), target)
+def _same_release(new: Path, old: Path) -> bool:
+    """Tell whether `old` has every file of `new` with the same content; files that people added do not count."""
+    names = [path.relative_to(new) for path in _files_in(new)]
+    return all((old / name).is_file() and sha256_of(old / name) == sha256_of(new / name) for name in names)

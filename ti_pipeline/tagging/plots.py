@@ -1,10 +1,15 @@
-"""Plots of tags, as PNG bytes: small enough for the UI's event log, legible on a phone."""
+"""Plots of tags, as PNG bytes: small enough for the UI's event log, legible on a phone.
+
+Not here: computing what is shown (`frequencies`, `vocabulary`).
+"""
 
 from __future__ import annotations
 
 import io
 import warnings
 from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.studies import CATEGORIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,47 +18,68 @@ __all__ = ["frequency_plot", "vocabulary_plot"]
 
 _COLOURS = {
     "general": "#3b6ea8",
-    "species": "#d9822b",
-    "artist": "#b0a030",
-    "character": "#4d9a55",
+    "artist": "#b8a21c",
+    "contributor": "#7a6a4f",
     "copyright": "#9a5aa8",
+    "character": "#4d9a55",
+    "species": "#d9822b",
+    "invalid": "#c0392b",
     "meta": "#888888",
+    "lore": "#2aa198",
 }
 
 
 def frequency_plot(frequencies: pd.DataFrame, top: int = 30) -> bytes:
-    """Return bars of the commonest tags, coloured by category."""
-    from matplotlib.figure import Figure
+    """Return a PNG of bars: the `top` commonest tags of `tag_frequencies`, coloured by category."""
     from matplotlib.patches import Patch
 
     shown = frequencies.head(top).iloc[::-1]
-    figure = Figure(figsize=(6.4, 0.9 + 0.2 * max(1, len(shown))), layout="constrained")
-    axes = figure.subplots()
-    colours = [_COLOURS.get(str(category), "#555555") for category in shown.category]
-    axes.barh(range(len(shown)), shown.share, color=colours)
-    axes.set_yticks(range(len(shown)), [_printable(tag) for tag in shown.tag], fontsize=8, parse_math=False)
+    figure, axes = _bars([str(tag) for tag in shown.tag], row_inches=0.2)
+    axes.barh(range(len(shown)), shown.share, color=[_COLOURS[category] for category in shown.category])
     axes.set_xlabel("share of pictures")
     axes.set_xlim(0, 1)
-    present = [category for category in _COLOURS if category in set(shown.category)]
+    present = [category for category in CATEGORIES if category in set(shown.category)]
     if present:
-        axes.legend(handles=[Patch(color=_COLOURS[name], label=name) for name in present], fontsize=8)
+        figure.legend(
+            handles=[Patch(color=_COLOURS[name], label=name) for name in present],
+            loc="outside upper center",
+            ncols=min(5, len(present)),
+            fontsize=8,
+            frameon=False,
+        )
     return _png(figure)
 
 
 def vocabulary_plot(vocabulary: pd.DataFrame) -> bytes:
-    """Return bars of how many tags of each category were kept and dropped."""
+    """Return a PNG of bars: how many tags of each category a plan keeps and drops."""
+    kept = vocabulary.category[vocabulary.kept].value_counts()
+    every = vocabulary.category.value_counts()
+    present = [category for category in reversed(CATEGORIES) if category in every.index]
+    figure, axes = _bars(present, row_inches=0.3)
+    for place, category in enumerate(present):
+        count, total = int(kept.get(category, 0)), int(every[category])
+        axes.barh(place, total, color="#dddddd")
+        axes.barh(place, count, color=_COLOURS[category])
+        axes.annotate(
+            f"{count} of {total}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    axes.margins(x=0.2)
+    axes.set_xlabel("tags kept (coloured) of all tags")
+    return _png(figure)
+
+
+def _bars(labels: list[str], *, row_inches: float) -> tuple[Any, Any]:
+    """Return a figure with one row per label, the first at the bottom. No pyplot: nothing global is touched."""
     from matplotlib.figure import Figure
 
-    counts = vocabulary.pivot_table(index="category", columns="kept", values="tag", aggfunc="count", fill_value=0)
-    counts = counts.reindex(columns=[True, False], fill_value=0)
-    figure = Figure(figsize=(6.4, 0.9 + 0.3 * max(1, len(counts))), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.1 + row_inches * max(1, len(labels))), layout="constrained")
     axes = figure.subplots()
-    axes.barh(range(len(counts)), counts[True], color="#4d9a55", label="kept")
-    axes.barh(range(len(counts)), counts[False], left=counts[True], color="#cccccc", label="dropped")
-    axes.set_yticks(range(len(counts)), [str(name) for name in counts.index], fontsize=8)
-    axes.set_xlabel("tags")
-    axes.legend(fontsize=8)
-    return _png(figure)
+    axes.set_yticks(range(len(labels)), [_printable(label) for label in labels], fontsize=8, parse_math=False)
+    axes.set_ylim(-0.7, max(1, len(labels)) - 0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not labels:
+        axes.text(0.5, 0.5, "no tags", transform=axes.transAxes, ha="center")
+    return figure, axes
 
 
 def _printable(tag: str) -> str:
@@ -67,5 +93,6 @@ def _png(figure: Any) -> bytes:
     with warnings.catch_warnings():
         # A tag may be written in letters that the font lacks; a box in a plot is no reason to fail.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure.savefig(stream, format="png", dpi=90, metadata={"Software": None})
     return stream.getvalue()

@@ -1,60 +1,93 @@
 """Post tags: from the nine tag columns of `posts` to one row per post and tag, with old names replaced.
 
-Columnar throughout: millions of posts are flattened by Arrow, not by loops.
+Columnar throughout: names are encoded once as numbers, and millions of posts are sorted and counted as numbers. Not
+here: counting (`frequencies`), or finding out where chains of aliases end (`e621.catalog`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.studies import CATEGORIES
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.int64]
 
 __all__ = ["post_tags_table"]
 
+# White space alone names nothing. The control characters that Unicode also counts as spaces do: they are data.
+_BLANK = re.compile(r"[^\S\x1c-\x1f\x85]*")
+
 
 def post_tags_table(posts: pd.DataFrame, aliases: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the `post_tags` table of kept posts.
+    """Return the `post_tags` table of kept posts, ordered by post and tag.
 
-    Each tag is replaced by the name its alias leads to (`aliases`: columns antecedent, consequent, chains resolved).
-    A tag has one category in a study: the one most posts give it, the earlier of the site's order if they tie. Blank
-    tags are dropped; whatever else people put into names is data.
+    Each tag is replaced by the name its alias leads to (`aliases`: columns antecedent, consequent, chains resolved;
+    of two aliases of one name the later row counts). A tag that a post has in two categories counts in the first one
+    of the site's order; in the whole study a tag has the category that most posts give it, again the first if they
+    tie. Blank tags are dropped; whatever else people put into names is data.
     """
+    import numpy as np
     import pandas as pd
+
+    from ti_pipeline.schemas import TABLES
+
+    kept = posts[posts.status == "kept"].sort_values("post_id")
+    rows, codes, categories, found = _flattened(kept)
+    names, renumbered = _resolved(found, aliases)
+    codes = renumbered[codes]
+    named = codes >= 0
+    if not named.any():
+        return TABLES["post_tags"].empty()
+    # One number per (post, tag, category): sorted, a pair's first number is its first category.
+    width = len(CATEGORIES)
+    numbers = np.sort((rows[named] * len(names) + codes[named]) * width + categories[named])
+    pairs, category = np.divmod(numbers, width)
+    first = np.append(True, pairs[1:] != pairs[:-1])
+    row, tag = np.divmod(pairs[first], len(names))
+    votes = np.bincount(tag * width + category[first], minlength=len(names) * width).reshape(-1, width)
+    return pd.DataFrame(
+        {
+            "post_id": kept.post_id.to_numpy(dtype=np.int64)[row],
+            "tag": _strings(names, tag),
+            "category": _strings(list(CATEGORIES), votes.argmax(axis=1)[tag]),
+        }
+    )
+
+
+def _flattened(kept: pd.DataFrame) -> tuple[Numbers, Numbers, Numbers, list[str]]:
+    """Return for each tag of each post its row in `kept`, its place among the names, its category; and the names."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    kept = posts[posts.status == "kept"]
-    ids = pa.array(kept.post_id, pa.int64())
-    parts = []
-    for category in CATEGORIES:
-        lists = pa.array(kept[f"tags_{category}"].tolist(), pa.list_(pa.string()))
-        parts.append(
-            pd.DataFrame(
-                {
-                    "post_id": ids.take(pc.list_parent_indices(lists)).to_numpy(),
-                    "tag": pc.list_flatten(lists).to_pandas().astype("str"),
-                    "category": category,
-                }
-            )
-        )
-    table = pd.concat(parts, ignore_index=True)
-    table = table[table.tag.str.strip() != ""]
-    if aliases is not None and len(aliases):
-        renamed = table.tag.map(aliases.set_index("antecedent").consequent)
-        table = table.assign(tag=renamed.where(renamed.notna(), table.tag).astype("str"))
-    table = table.assign(category=_one_category(table)).drop_duplicates(["post_id", "tag"])
-    return table.sort_values(["post_id", "tag"], kind="stable").reset_index(drop=True)
+    lists = [pa.array(kept[f"tags_{c}"].tolist(), pa.large_list(pa.large_string())) for c in CATEGORIES]
+    encoded = pa.chunked_array([pc.list_flatten(column).dictionary_encode() for column in lists]).unify_dictionaries()
+    rows = np.concatenate([pc.list_parent_indices(column).to_numpy() for column in lists])
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    categories = np.repeat(np.arange(len(CATEGORIES)), [len(chunk) for chunk in encoded.chunks])
+    return rows, codes, categories, encoded.chunk(0).dictionary.to_pylist()
 
 
-def _one_category(table: pd.DataFrame) -> pd.Series:
-    """Return for each row the category that most rows give its tag."""
-    import pandas as pd
+def _resolved(found: list[str], aliases: pd.DataFrame | None) -> tuple[list[str], Numbers]:
+    """Return the names after aliases, sorted, and for each name of `found` its place among them (-1: blank)."""
+    import numpy as np
 
-    counts = table.groupby(["tag", "category"], sort=False).size().rename("rows").reset_index()
-    counts["order"] = counts.category.map({category: index for index, category in enumerate(CATEGORIES)})
-    best = counts.sort_values(["tag", "rows", "order"], ascending=[True, False, True]).drop_duplicates("tag")
-    chosen = table.tag.map(pd.Series(best.category.array, index=best.tag))
-    return chosen.astype("str")
+    known = {} if aliases is None else dict(zip(aliases.antecedent, aliases.consequent, strict=True))
+    final = [known.get(name, name) for name in found]
+    names = sorted({name for name in final if not _BLANK.fullmatch(name)})
+    place = {name: index for index, name in enumerate(names)}
+    return names, np.array([place.get(name, -1) for name in final], dtype=np.int64)
+
+
+def _strings(names: list[str], codes: Numbers) -> pd.Series[Any]:
+    """Return the names at `codes` as a column of text, without making Python objects of them."""
+    import pyarrow as pa
+
+    column: pd.Series[Any] = pa.array(names, pa.large_string()).take(pa.array(codes)).to_pandas()
+    return column.astype("str")

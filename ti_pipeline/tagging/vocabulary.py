@@ -1,17 +1,21 @@
 """Vocabulary: which tags captions of a plan may use, and why each other one may not.
 
-Rules in order: categories, policy, drop list, keep list (which overrides what follows), least count, least share,
-budget per category. The first rule that speaks decides; its words and numbers stand in the `reason` column.
+The rules in their order: what no setting can lift (a plan that does not use the posts' tags, the content policy, names
+with nothing to read), then, for tags that the keep list does not name: categories, drop list, least count, least
+share, budget per category. The first rule that speaks decides; its words and numbers stand in the `reason` column.
+Not here: captions (`captions`), or the policy's list (`e621.policy`).
 """
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.e621.spelling import spelling
+from ti_pipeline.tagging.captions import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
 
@@ -19,56 +23,87 @@ if TYPE_CHECKING:
 
 __all__ = ["reduce_vocabulary"]
 
+_NO_TAGS = {"none": "the plan uses no tags", "tagger": "the plan takes its tags from a tagger"}
+
 
 def reduce_vocabulary(
     frequencies: pd.DataFrame, plan: CaptionPlan, policy_excluded: frozenset[str] = frozenset()
 ) -> pd.DataFrame:
-    """Return the `vocabulary` table: every tag of `frequencies` with the decision and the rule behind it.
+    """Return the `vocabulary` table: every tag of `frequencies`, commonest first, with the decision and its rule.
 
-    Budgets take the commonest tags of a category, ties by name; tags of the keep list count towards them.
+    Budgets take the commonest tags of a category, ties by name; a budget larger than what exists keeps all. Tags of
+    the keep list are kept whatever other lists, limits and budgets say, and take places of their category's budget.
+    Tags of `policy_excluded` are never kept, in no spelling. Lists: `*` is any text; case and the difference between
+    a space and an underscore do not matter.
     """
     import pandas as pd
 
     from ti_pipeline.schemas import TABLES
 
-    table = frequencies[["tag", "category", "count", "share"]].copy()
-    if table.empty:
+    if frequencies.empty:
         return TABLES["vocabulary"].empty()
-    table = table.sort_values(["count", "tag"], ascending=[False, True]).reset_index(drop=True)
+    table = frequencies[["tag", "category", "count", "share"]]
+    table = table.sort_values(["count", "tag"], ascending=[False, True], ignore_index=True)
+    listed = _matching(table.tag, plan.keep)
     reason = pd.Series("", index=table.index, dtype="str")
-
-    def drop(rows: pd.Series, words: pd.Series | str) -> None:
-        undecided = rows & (reason == "")
-        reason[undecided] = words if isinstance(words, str) else words[undecided]
-
-    if plan.source == "none":
-        drop(table["count"] > 0, "the plan uses no tags")
-    drop(~table.category.isin(plan.kept_categories()), "category " + table.category + " is not in the plan")
-    drop(table.tag.isin(policy_excluded), "excluded by the content policy")
-    drop(_matches(table.tag, plan.drop), "in the drop list")
-    wanted = _matches(table.tag, plan.keep) & (reason == "")
-    drop(
-        (table["count"] < plan.min_count) & ~wanted,
-        "on " + table["count"].astype("str") + f" pictures, fewer than {plan.min_count}",
-    )
-    drop(
-        (table.share < plan.min_share) & ~wanted,
-        "share " + table.share.map("{:.4f}".format) + f", less than {plan.min_share}",
-    )
-    for category, budget in plan.budgets.items():
-        alive = (table.category == category) & (reason == "")
-        rank = (alive & wanted).cumsum().where(wanted, int((alive & wanted).sum()) + (alive & ~wanted).cumsum())
-        drop(alive & ~wanted & (rank > budget), f"{category} budget {budget}: rank " + rank.astype("str"))
+    for words in _absolute_rules(table, plan, policy_excluded):
+        reason = reason.where(reason != "", words)
+    for words in _limits(table, plan):
+        reason = reason.where((reason != "") | (listed != ""), words)
+    budget = table.category.map(plan.budgets).astype("Int64")
+    rank = _rank(table.category[reason == ""], listed).reindex(table.index)
+    words = table.category + " budget " + budget.astype("str") + ": rank " + rank.astype("str")
+    reason = reason.mask((reason == "") & (listed == "") & (rank > budget).fillna(value=False).astype(bool), words)
     kept = reason == ""
-    why = "share " + table.share.map("{:.4f}".format)
-    table["kept"] = kept
-    table["reason"] = reason.where(~kept, ("in the keep list, " + why).where(wanted, why))
-    return table
+    because = words.where(budget.notna(), "on " + _pictures(table) + ", share " + _percent(table.share))
+    because = because.mask(listed != "", "keep list: " + listed)
+    return table.assign(kept=kept, reason=reason.where(~kept, because))
 
 
-def _matches(tags: pd.Series, patterns: Iterable[str]) -> pd.Series:
-    """Tell which tags match any pattern; `*` is the only wildcard."""
-    literal = "|".join(fnmatch.translate(re.sub(r"([?\[])", r"[\1]", pattern)) for pattern in patterns)
-    if not literal:
-        return tags == "\0 no tag"
-    return tags.map(lambda tag: re.match(literal, tag) is not None).astype(bool)
+def _absolute_rules(table: pd.DataFrame, plan: CaptionPlan, excluded: frozenset[str]) -> Iterator[pd.Series[Any]]:
+    """Yield, per rule that no setting can lift, why it drops each tag ("" where it does not)."""
+    spellings = {spelling(tag) for tag in excluded}
+    yield table.tag.map(lambda _: _NO_TAGS.get(plan.source, ""))
+    yield table.tag.map(lambda tag: "content policy: excluded" if spelling(tag) in spellings else "")
+    yield table.tag.map(lambda tag: "" if readable(tag) else "nothing to read in a caption")
+
+
+def _limits(table: pd.DataFrame, plan: CaptionPlan) -> Iterator[pd.Series[Any]]:
+    """Yield, per limit of the plan, why it drops each tag ("" where it does not)."""
+    yield ("category " + table.category + " is not in the plan").mask(table.category.isin(plan.kept_categories()), "")
+    dropped = _matching(table.tag, plan.drop)
+    yield ("drop list: " + dropped).where(dropped != "", "")
+    yield (f"min_count {plan.min_count}: on " + _pictures(table)).where(table["count"] < plan.min_count, "")
+    rare = table.share < plan.min_share
+    yield (f"min_share {plan.min_share:.6g}: share " + _percent(table.share)).where(rare, "")
+
+
+def _rank(category: pd.Series[Any], listed: pd.Series[Any]) -> pd.Series[Any]:
+    """Return each tag's place (from 1) in its category, those of the keep list first; the order is otherwise kept."""
+    order = (listed[category.index] == "").sort_values(kind="stable").index
+    rank: pd.Series[Any] = category[order].groupby(category[order], sort=False).cumcount() + 1
+    return rank.astype("Int64")
+
+
+def _pictures(table: pd.DataFrame) -> pd.Series[Any]:
+    return table["count"].map("{} pictures".format).astype("str")
+
+
+def _percent(share: pd.Series[Any]) -> pd.Series[Any]:
+    return share.map("{:.6g}".format).astype("str")
+
+
+def _matching(tags: pd.Series[Any], patterns: Sequence[str]) -> pd.Series[Any]:
+    """Return the first pattern that matches each tag, "" where none does."""
+
+    def plain(text: str) -> str:
+        return text.replace(" ", "_").casefold()
+
+    compiled = [
+        (re.compile(".*".join(map(re.escape, plain(pattern).split("*"))), re.DOTALL), pattern) for pattern in patterns
+    ]
+
+    def first(tag: str) -> str:
+        return next((pattern for regex, pattern in compiled if regex.fullmatch(plain(tag))), "")
+
+    return tags.map(first).astype("str")

@@ -170,9 +170,12 @@ def test_artists(tmp_path):
 
     for artist in ("some_one", "someone_new", "sketcher", "sketcher_(artist)", "Some-One"):
         assert reason(artist) == "artist opted out", artist
-    for artist in ("ink", "inky", "inc", "ink_(artist)"):
+    for artist in ("ink", "inky", "inc", "Ink"):
         assert reason(artist) == "do-not-post artist", artist
-    assert reason("someone") is None
+    for artist in ("someone", "ink_(other)"):
+        assert reason(artist) is None
+    assert policy.refuses(post(tags={"general": ["sketcher"]})) is None
+    assert policy.refuses(post(tags={"general": ["some one"]})) == "artist opted out"  # flat tags have no categories
     assert reason("ink", load_policy(do_not_post="keep", implications=implications)) is None
     with pytest.raises(PolicyError, match="opt_out_file"):
         load_policy(opt_out_file=tmp_path / "absent.txt")

@@ -1,0 +1,306 @@
+"""Training runs: jobs in, checkpoints out; finished variants are reused, interrupted ones go on, the rest start anew.
+
+A variant's folder holds `<variant>-<step>.pt` and `.safetensors`, `losses.parquet`, while unfinished `state.pt`, and
+when finished `training.json`: the fingerprint of everything that decided the result, and the sha256 of every file.
+Here: grouping, files, reuse. Not here: the training itself (`trainer`).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
+from ti_pipeline.inversion.trainer import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from ti_pipeline.inversion.base_models import Base
+    from ti_pipeline.inversion.variant_state import Pictures, Run
+    from ti_pipeline.studies import BaseModelSource, Variant
+
+    Progress = Callable[[int, int, str], None]
+
+__all__ = ["TrainingResult", "VariantJob", "train_variants"]
+
+METHOD = "1"  # part of every fingerprint: raise it when the same settings would give other vectors
+
+
+@dataclass(frozen=True)
+class VariantJob:
+    """A variant to train: resolved settings, where its base lies, its pictures and captions, and its folder."""
+
+    study: str
+    name: str
+    variant: Variant
+    base_source: BaseModelSource
+    base_folder: Path
+    crops: pd.DataFrame
+    captions: pd.DataFrame
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """The variant's partition key."""
+        return f"{self.study}__{self.name}"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained variant: its `embedding` and `losses` tables, what its losses say, and whether it was reused."""
+
+    checkpoints: pd.DataFrame
+    losses: pd.DataFrame
+    summary: dict[str, Any]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A checked job, the rows it trains on in order of post ids, and the fingerprint of what decides its result."""
+
+    job: VariantJob
+    identity: str
+    rows: pd.DataFrame
+    fingerprint: str
+
+    @property
+    def group(self) -> tuple[str, str, int, int]:
+        """What variants must share to be trained together."""
+        variant = self.job.variant
+        return (self.identity, variant.precision, variant.clip_skip, variant.resolution or 0)
+
+
+def train_variants(
+    jobs: Sequence[VariantJob], *, root: Path, progress: Progress | None = None
+) -> dict[str, TrainingResult]:
+    """Train each job's variant, those with one base, precision, clip skip and resolution together in one process.
+
+    Returns results by partition key (`<study>__<variant>`). `root` is the data folder that tables' paths start from.
+    Raises `TrainingError` before anything is loaded when a job cannot be trained (no pictures, no caption, a
+    template without [name]), and, after all other variants are finished, for variants whose numbers became infinite;
+    `BaseModelError` and `ScheduleError` for their settings.
+    """
+    plans = [_plan(job) for job in jobs]
+    results = {plan.job.key: result for plan in plans if (result := _finished(plan, root)) is not None}
+    open_plans = sorted((plan for plan in plans if plan.job.key not in results), key=lambda plan: plan.group)
+    failures: list[str] = []
+    for group in dict.fromkeys(plan.group for plan in open_plans):
+        together = [plan for plan in open_plans if plan.group == group]
+        failures += _train_group(together, root, progress)
+        results |= {p.job.key: result for p in together if (result := _finished(p, root, reused=False)) is not None}
+    if failures:
+        raise TrainingError("; ".join(failures))
+    return {job.key: results[job.key] for job in jobs}
+
+
+def _plan(job: VariantJob) -> _Plan:
+    """Check a job and fingerprint it. Raises `TrainingError` naming the variant and what is missing."""
+    from ti_pipeline.inversion.base_models import base_identity
+    from ti_pipeline.inversion.schedules import parse_learning_rate
+
+    good = job.crops[job.crops.status == "ok"].sort_values("post_id")
+    rows = good.merge(job.captions[["post_id", "caption"]], on="post_id", how="left")
+    if not (rows.split == "train").any():
+        raise TrainingError(f"{job.key}: there is no picture to train on in its crop set {job.variant.crop!r}")
+    uncaptioned = rows.loc[rows.caption.isna(), "post_id"].tolist()
+    if uncaptioned:
+        raise TrainingError(f"{job.key}: no caption for posts {uncaptioned[:5]}; make the captions again")
+    without = [line for line in job.variant.templates if "[name]" not in line]
+    if without:
+        raise TrainingError(f"{job.key}: templates without [name] teach the embedding nothing: {without[0]!r}")
+    parse_learning_rate(job.variant.learning_rate)
+    identity = base_identity(job.variant.base, job.base_source, folder=job.base_folder)
+    decides = {
+        "method": METHOD,
+        "study": job.study,
+        "name": job.name,
+        "base": identity,
+        "variant": job.variant.model_dump(mode="json", exclude={"note"}),
+        "pictures": rows[["post_id", "split", "sha256", "caption"]].values.tolist(),
+    }
+    return _Plan(job, identity, rows, fingerprint(decides))
+
+
+def _finished(plan: _Plan, root: Path, *, reused: bool = True) -> TrainingResult | None:
+    """Return the result in the folder if it is finished, of this very plan, and every file is as it was written."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    from ti_pipeline.inversion.losses import loss_summary
+    from ti_pipeline.schemas import TABLES, from_arrow
+
+    folder = plan.job.folder
+    try:
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if record.get("fingerprint") != plan.fingerprint or not _intact(folder, record.get("files", {})):
+        return None
+    losses = from_arrow(pq.read_table(folder / "losses.parquet"))
+    columns = {column.name: column for column in TABLES["embedding"].columns}
+    table = pd.DataFrame(record["checkpoints"], columns=list(columns))
+    table = table.astype({name: "float64" for name, column in columns.items() if column.kind == "float64"})
+    every = plan.job.variant.checkpoint_every
+    ends = [int(step) for step in table.step]
+    spans = [(end - (end % every or every) + 1, end) for end in ends]
+    return TrainingResult(table, losses, loss_summary(losses, intervals=spans), reused)
+
+
+def _intact(folder: Path, files: dict[str, str]) -> bool:
+    return all((folder / name).is_file() and sha256_of(folder / name) == sha256 for name, sha256 in files.items())
+
+
+def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) -> list[str]:
+    """Train variants together and finish their folders; return the sentences of those that failed."""
+    import torch
+
+    from ti_pipeline.inversion.base_models import load_base
+    from ti_pipeline.inversion.trainer import train
+
+    first = plans[0].job
+    base = load_base(first.variant.base, first.base_source, folder=first.base_folder, precision=first.variant.precision)
+    runs = {plan.job.key: _start(plan, base, root, progress) for plan in plans}
+    by_key = {plan.job.key: plan for plan in plans}
+
+    def save(run: Run, checkpoint: bool) -> None:
+        _save(run, by_key[run.key], root, checkpoint=checkpoint)
+
+    try:
+        train(base, list(runs.values()), save=save, progress=progress)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{', '.join(runs)}: the GPU's memory does not hold their samples at once; train fewer variants in one "
+            "run, or set a smaller batch_size (with gradient_accumulation), precision bf16, or a smaller resolution"
+        ) from error
+    for key, run in runs.items():
+        if run.failure is None:
+            _finish(run, by_key[key])
+    return [run.failure for run in runs.values() if run.failure is not None]
+
+
+def _start(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> Run:
+    """Return the variant's run: where its saved state left it, or at the beginning in an emptied folder."""
+    import torch
+
+    from ti_pipeline.inversion.variant_state import Run
+
+    job = plan.job
+    run = Run.start(job.key, job.variant, base, *_pictures(plan, base, root, progress))
+    (job.folder / "training.json").unlink(missing_ok=True)
+    try:
+        state = torch.load(job.folder / "state.pt", map_location=base.device, weights_only=True)
+    except (FileNotFoundError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        state = {}  # none, or damaged: the same draws give the same vectors from the beginning
+    if state.get("fingerprint") == plan.fingerprint and _intact(job.folder, _files_of(state["run"]["checkpoints"])):
+        run.restore(state["run"])
+        return run
+    ours = re.compile(rf"(?:{re.escape(job.name)}-\d+\.(?:pt|safetensors)|losses\.parquet|state\.pt|\..*-partial.*)")
+    for path in job.folder.glob("*"):
+        if ours.fullmatch(path.name):
+            path.unlink()
+    return run
+
+
+def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> tuple[Pictures, Pictures]:
+    """Return what is trained on and what is held out, with latents from the cache that variants share."""
+    from ti_pipeline.inversion.latents import Latents, encode_crops
+    from ti_pipeline.inversion.variant_state import Pictures
+
+    rows, resolution = plan.rows, plan.job.variant.resolution or 0
+    for path, sha256 in zip(rows.path, rows.sha256, strict=True):
+        if not (root / path).is_file() or sha256_of(root / path) != sha256:
+            raise TrainingError(f"{plan.job.key}: the crop {path} is gone or was changed; make the crops again")
+    latents = encode_crops(base, rows, root=root, resolution=resolution, progress=progress)
+
+    def part(split: str) -> Pictures:
+        at = [i for i, found in enumerate(rows.split) if found == split]
+        chosen = rows.iloc[at]
+        return Pictures(
+            chosen.post_id.tolist(), chosen.caption.tolist(), Latents(latents.mean[at], latents.deviation[at])
+        )
+
+    return part("train"), part("validation")
+
+
+def _save(run: Run, plan: _Plan, root: Path, *, checkpoint: bool) -> None:
+    """Write a checkpoint's files if it is one, then the state that knows of them: a kill between loses nothing."""
+    import torch
+
+    folder = plan.job.folder
+    if checkpoint:
+        run.checkpoints[-1] = _write_checkpoint(run, plan, root)
+    with write_atomically(folder / "state.pt") as aside:
+        torch.save({"fingerprint": plan.fingerprint, "run": run.state()}, aside)
+
+
+def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
+    """Write `<variant>-<step>.pt` and `.safetensors`; return the checkpoint's row of the table `embedding`."""
+    from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors, short_hash
+
+    job, measured = plan.job, run.checkpoints[-1]
+    name = f"{job.name}-{run.done}"
+    vectors = run.vectors.detach().float().cpu()
+    embedding = Embedding(name, vectors, run.done, job.variant.base, plan.identity)
+    pt, safetensors = job.folder / f"{name}.pt", job.folder / f"{name}.safetensors"
+    save_pt(pt, embedding)
+    save_safetensors(safetensors, embedding, {"study": job.study, "variant": job.name, "fingerprint": plan.fingerprint})
+    return {
+        "checkpoint": name,
+        "step": run.done,
+        "epoch": measured["epoch"],
+        "vectors": len(vectors),
+        "width": vectors.shape[1],
+        "pt_path": pt.relative_to(root).as_posix(),
+        "safetensors_path": safetensors.relative_to(root).as_posix(),
+        "sha256": sha256_of(safetensors),
+        "pt_sha256": sha256_of(pt),
+        "short_hash": short_hash(vectors),
+        **{key: measured[key] for key in ("mean_loss", "validation_loss", "moved", "mean_norm")},
+    }
+
+
+def _files_of(checkpoints: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the sha256 of each checkpoint file, by name."""
+    names = {f"{row['checkpoint']}.pt": row["pt_sha256"] for row in checkpoints}
+    return names | {f"{row['checkpoint']}.safetensors": row["sha256"] for row in checkpoints}
+
+
+def _finish(run: Run, plan: _Plan) -> None:
+    """Write the losses and, last, the record that makes the folder a finished one."""
+    import pyarrow.parquet as pq
+
+    from ti_pipeline.schemas import TABLES
+
+    folder = plan.job.folder
+    with write_atomically(folder / "losses.parquet") as aside:
+        pq.write_table(TABLES["losses"].to_arrow(_losses(run)), aside)
+    files = _files_of(run.checkpoints) | {"losses.parquet": sha256_of(folder / "losses.parquet")}
+    record = {"fingerprint": plan.fingerprint, "files": files, "checkpoints": run.checkpoints}
+    write_json(folder / "training.json", record)
+    (folder / "state.pt").unlink(missing_ok=True)
+
+
+def _losses(run: Run) -> pd.DataFrame:
+    """Return the run's log as the table `losses`."""
+    import pandas as pd
+
+    done = range(len(run.log))
+    return pd.DataFrame(
+        {
+            "step": [i + 1 for i in done],
+            "epoch": [i // run.steps_per_epoch + 1 for i in done],
+            "epoch_step": [i % run.steps_per_epoch + 1 for i in done],
+            "loss": [row[0] for row in run.log],
+            "learning_rate": [run.rate.at(i) for i in done],
+            "gradient_norm": [row[1] for row in run.log],
+            "vector_norm": [row[2] for row in run.log],
+        }
+    )

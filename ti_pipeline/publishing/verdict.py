@@ -1,0 +1,139 @@
+"""The decision: which checkpoint is best, how sure that is, and the mismatches as people count them over grids.
+
+Here: what the leaderboard and the scores say, in plain values. Not here: computing them (`evaluation.statistics`),
+or wording beyond a sentence (`templates`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ti_pipeline.publishing.inputs import StudyResults
+    from ti_pipeline.studies import BaseModelSource
+
+__all__ = ["Mismatches", "Standing", "Verdict", "mismatches", "place_of", "standings", "verdict"]
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A checkpoint's row on one axis of the leaderboard; `low` and `high` bound the 95 % interval of `score`."""
+
+    axis: str
+    variant: str
+    checkpoint: str
+    step: int
+    score: float
+    low: float
+    high: float
+    pictures: int
+    mismatches: int
+    rank: int
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The best checkpoint overall, with what a person must know to trust it or not."""
+
+    best: Standing
+    runner_up: Standing | None
+    tied: list[Standing]
+    compared: int
+    pictures: int
+    axes: list[str]
+    scorer: str
+    by_axis: list[Standing]
+
+    @property
+    def clear(self) -> bool:
+        """Tell whether no other checkpoint's interval reaches the best one's score."""
+        return not self.tied
+
+
+@dataclass(frozen=True)
+class Mismatches:
+    """One variant's mismatches on one axis: a count per step, each out of `pictures`."""
+
+    axis: str
+    variant: str
+    steps: list[int]
+    counts: list[int]
+    pictures: int
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.counts))
+
+
+def standings(results: StudyResults, axis: str) -> list[Standing]:
+    """Return an axis of the leaderboard, best first."""
+    rows = results.leaderboard[results.leaderboard.axis == axis].sort_values("rank")
+    return [_standing(row) for row in rows.itertuples()]
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(
+        axis=str(row.axis),
+        variant=str(row.variant),
+        checkpoint=str(row.checkpoint),
+        step=int(row.step),
+        score=float(row.score),
+        low=float(row.low),
+        high=float(row.high),
+        pictures=int(row.pictures),
+        mismatches=int(row.mismatches),
+        rank=int(row.rank),
+        tied=bool(row.tied),
+    )
+
+
+def verdict(results: StudyResults) -> Verdict | None:
+    """Return the decision over all axes, or None when nothing was measured."""
+    overall = standings(results, OVERALL)
+    if not overall:
+        return None
+    best = overall[0]
+    axes = [axis for axis in dict.fromkeys(map(str, results.leaderboard.axis)) if axis != OVERALL]
+    scores = results.evaluation_scores.get(best.variant)
+    judged = best.pictures if scores is None else int(scores.cell[scores.checkpoint == best.checkpoint].nunique())
+    return Verdict(
+        best=best,
+        runner_up=overall[1] if len(overall) > 1 else None,
+        tied=[standing for standing in overall[1:] if standing.tied],
+        compared=len(overall),
+        pictures=judged,
+        axes=axes,
+        scorer=place_of(results.study.evaluation.scorer),
+        by_axis=[standing for axis in axes for standing in standings(results, axis)[:1]],
+    )
+
+
+def place_of(source: BaseModelSource) -> str:
+    """Return where a model lies, as the study says it."""
+    place = source.hub or source.folder or source.file or "not set"
+    return f"{place}@{source.revision}" if source.revision else place
+
+
+def mismatches(results: StudyResults) -> list[Mismatches]:
+    """Return the mismatches of every axis and variant that has any judged picture, axis after axis."""
+    found: list[Mismatches] = []
+    for variant, scores in results.evaluation_scores.items():
+        judged = scores[scores.metric == "match"]
+        for axis, rows in judged.groupby("axis", sort=False):
+            per_step = rows.assign(wrong=rows.score < 1).groupby("step").wrong.agg(["sum", "size"])
+            found.append(
+                Mismatches(
+                    axis=str(axis),
+                    variant=variant,
+                    steps=[int(step) for step in per_step.index],
+                    counts=[int(n) for n in per_step["sum"]],
+                    pictures=int(per_step["size"].max()),
+                )
+            )
+    order = list(dict.fromkeys(row.axis for row in found))
+    return sorted(found, key=lambda row: order.index(row.axis))

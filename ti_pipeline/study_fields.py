@@ -1,0 +1,106 @@
+"""What single fields of a study may hold: names, sides in pixels, learning rates, prompt lines.
+
+Here: types of one value, with their bounds. Not here: which fields there are and how they hang together (`studies`).
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from ti_pipeline.inversion.schedules import parse_learning_rate
+
+__all__ = [
+    "CATEGORIES",
+    "NAME_PATTERN",
+    "BaseName",
+    "Category",
+    "LearningRateText",
+    "Name",
+    "NameOrNumber",
+    "Positive",
+    "PromptLine",
+    "Rating",
+    "Seed",
+    "Share",
+    "Side",
+    "Token",
+    "Values",
+    "distinct",
+]
+
+CATEGORIES = (
+    "general",
+    "artist",
+    "contributor",
+    "copyright",
+    "character",
+    "species",
+    "invalid",
+    "meta",
+    "lore",
+)
+Category = Literal["general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore"]
+Rating = Literal["s", "q", "e"]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
+
+# Names become partition keys, file names and parts of prompts: no character that breaks any of the three. Two
+# underscores separate the parts of a partition key (`partitions.SEPARATOR`), so a name cannot contain them.
+NAME_PATTERN = r"^[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+# Base models are named in the study only, never in files or keys, and people write versions into their names.
+BaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$", max_length=64)]
+# The embedding's name also becomes a file name in releases, where Windows drops a dot at the end.
+_EMBEDDING_NAME = r"^(?:[A-Za-z0-9]|\{study\}|\{variant\})(?:[._-]*(?:[A-Za-z0-9]|\{study\}|\{variant\}))*$"
+Token = Annotated[str, Field(pattern=_EMBEDDING_NAME, max_length=64)]
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads `512` as a number; in the place of a name it is a name."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+NameOrNumber = Annotated[Name, BeforeValidator(_as_text, json_schema_input_type=str | int)]
+
+
+def _distinct(items: list[Any]) -> list[Any]:
+    for index, item in enumerate(items):
+        if item in items[:index]:
+            raise ValueError(f"{item!r} is listed twice")
+    return items
+
+
+# For lists whose entries each ask for pictures of their own: twice the same would make two rows of one picture.
+distinct = AfterValidator(_distinct)
+
+
+def _readable_rate(value: float | str) -> float | str:
+    parse_learning_rate(value)
+    return value
+
+
+LearningRateText = Annotated[float | str, AfterValidator(_readable_rate)]
+
+
+def _names_the_embedding(line: str) -> str:
+    if "[name]" not in line:
+        raise ValueError("a prompt line lacks [name], the place of the embedding, and would train nothing")
+    return line
+
+
+PromptLine = Annotated[str, AfterValidator(_names_the_embedding)]
+
+
+def _cells(value: Any) -> Any:
+    """Read values written as one text the way A1111's X/Y grid does: as a line of CSV."""
+    if not isinstance(value, str):
+        return value
+    return [cell.strip() for cell in next(csv.reader([value], skipinitialspace=True), [])]
+
+
+Values = Annotated[list[str], BeforeValidator(_cells, json_schema_input_type=list[str] | str), distinct]

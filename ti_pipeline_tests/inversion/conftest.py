@@ -1,0 +1,71 @@
+"""What the tests of this folder share: tiny random bases, crops, captions and jobs."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from ti_pipeline.inversion.base_models import Base, load_base
+from ti_pipeline.inversion.training_runs import VariantJob
+from ti_pipeline.studies import BaseModelSource, Variant
+from ti_pipeline_tests.tiny_models import build_tiny_base
+
+POSTS = (11, 12, 15, 20, 31)
+
+
+@pytest.fixture(scope="session")
+def bases_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bases")
+    build_tiny_base(folder / "tiny")
+    build_tiny_base(folder / "v", prediction_type="v_prediction", seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(bases_folder: Path) -> Base:
+    return load_base("tiny", BaseModelSource(folder="tiny"), folder=bases_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def base64(bases_folder: Path) -> Base:
+    return load_base("tiny", BaseModelSource(folder="tiny"), folder=bases_folder, device="cpu", precision="fp64")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data folder with five crops of 64 px: 11, 12, 15 and 20 to train on, 31 held out."""
+    import numpy as np
+    from PIL import Image
+
+    (tmp_path / "crops").mkdir()
+    for post in POSTS:
+        pixels = np.random.default_rng(post).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "crops" / f"{post}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def make_job(root: Path, bases_folder: Path):
+    """Return a function that makes a job of the study `s`; keywords are the variant's values."""
+    import pandas as pd
+
+    paths = [f"crops/{post}.png" for post in POSTS]
+    crops = pd.DataFrame(
+        {
+            "post_id": POSTS,
+            "status": "ok",
+            "split": ["train"] * 4 + ["validation"],
+            "path": paths,
+            "sha256": [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in paths],
+        }
+    )
+    words = ["wolf, snow", "wolf, red fur", "", "fox, city, night", "wolf"]
+    captions = pd.DataFrame({"post_id": POSTS, "caption": words})
+
+    def make(name: str, *, source: str = "tiny", **values) -> VariantJob:
+        defaults = {"vectors": 2, "base": "tiny", "captions": "none", "crop": "64", "resolution": 64, "steps": 6}
+        variant = Variant(**(defaults | {"seed": 5, "token": name, "checkpoint_every": 3} | values))
+        place = BaseModelSource(folder=source)
+        return VariantJob("s", name, variant, place, bases_folder, crops, captions, root / "embeddings" / "s" / name)
+
+    return make

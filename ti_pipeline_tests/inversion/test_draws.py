@@ -1,0 +1,77 @@
+"""Draws: each depends on seed, purpose and counters alone."""
+
+from collections import Counter
+
+import numpy as np
+import torch
+
+from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of, steps_per_epoch
+
+
+def test_steps_per_epoch_as_a1111_counts_but_at_least_one():
+    assert [steps_per_epoch(562, 1, 1), steps_per_epoch(10, 4, 1), steps_per_epoch(10, 2, 2)] == [562, 2, 2]
+    assert steps_per_epoch(3, 4, 2) == 1
+
+
+def test_a_pass_shows_every_picture_once_and_passes_differ():
+    def shown(done: int, micro: int) -> list[int]:
+        return pictures_of(7, done, micro, pictures=12, batch_size=2, accumulation=3)
+
+    passes = [[i for done in (p * 2, p * 2 + 1) for micro in range(3) for i in shown(done, micro)] for p in range(3)]
+    assert all(sorted(one) == list(range(12)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 3
+
+
+def test_few_pictures_repeat_evenly():
+    shown = [i for m in range(2) for i in pictures_of(0, 4, m, pictures=3, batch_size=3, accumulation=2)]
+    assert Counter(shown) == {0: 2, 1: 2, 2: 2}
+
+
+def test_draws_depend_on_every_counter_and_on_nothing_else():
+    def draw(*key: int) -> torch.Tensor:
+        return normal(generator(key[0], "noise", *key[1:]), 4, 8)
+
+    first = draw(3, 10, 0)
+    np.random.default_rng(1).random(100)
+    torch.rand(3)
+    assert torch.equal(draw(3, 10, 0), first)
+    for other in ((4, 10, 0), (3, 11, 0), (3, 10, 1)):
+        assert not torch.equal(draw(*other), first)
+    assert not torch.equal(normal(generator(3, "latent", 10, 0), 4, 8), first)
+    many = normal(generator(0, "noise", 1), 100_000)
+    assert abs(float(many.mean())) < 0.02
+    assert abs(float(many.std()) - 1) < 0.02
+
+
+def test_prompts_are_filled_in():
+    def make(template: str, caption: str, **options) -> str:
+        settings = {"shuffle": False, "drop": 0.0} | options
+        return prompt_of([template], "ember", caption, generator(0, "prompt", 1), **settings)
+
+    assert make("a photo of [name], [filewords]", "wolf, red fur") == "a photo of ember, wolf, red fur"
+    assert make("[name], [filewords]", "") == "ember"
+    assert make("[filewords], [name]", "") == "ember"
+    assert make("[name], [filewords]", "wolf", drop=1.0) == "ember"
+    tags = [f"tag{i}" for i in range(30)]
+    shuffled = make("[filewords]", ", ".join(tags), shuffle=True).split(", ")
+    assert sorted(shuffled) == sorted(tags)
+    assert shuffled != tags
+    # A caption that spells out a placeholder's neighbour must not be filled in a second time.
+    assert make("[name], [filewords]", "wolf (species)") == "ember, wolf (species)"
+
+
+def test_tags_are_dropped_at_the_given_rate():
+    caption = ", ".join(f"t{i}" for i in range(100))
+    left = [
+        len(prompt_of(["[filewords]"], "x", caption, generator(0, "prompt", i), shuffle=False, drop=0.3).split(", "))
+        for i in range(50)
+    ]
+    assert abs(sum(left) / 5000 - 0.7) < 0.03
+
+
+def test_every_template_is_used():
+    drawn = {
+        prompt_of(["a [name]", "b [name]"], "x", "", generator(1, "prompt", i), shuffle=False, drop=0.0)
+        for i in range(20)
+    }
+    assert drawn == {"a x", "b x"}

@@ -1,0 +1,114 @@
+import hashlib
+
+import pandas as pd
+import pytest
+
+from ti_pipeline.e621.client import E621Client, SiteError
+from ti_pipeline.e621.policy import ContentPolicy
+from ti_pipeline.e621.records import posts_table
+from ti_pipeline.schemas import TABLES
+from ti_pipeline.sources import fetch_images
+from ti_pipeline_tests.e621.recorded import post
+from ti_pipeline_tests.emulator import CUT, Emulator, Fault
+
+CONTRACT = TABLES["images"]
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+def record(post_id: int, data: bytes, url: str, **file) -> dict:
+    return post(post_id, file={"url": url, "ext": "png", "md5": md5(data), "size": len(data)} | file)
+
+
+def no_client() -> E621Client:
+    raise AssertionError("nobody asked for the web")
+
+
+def fetched(records: list[dict], root, client=no_client, **more) -> pd.DataFrame:
+    table = fetch_images(posts_table(records, ContentPolicy()), root=root, client=client, **more)
+    assert CONTRACT.problems(table) == []
+    assert not list(root.rglob(".*"))  # nothing half-done is left behind
+    return table.set_index("post_id", drop=False)
+
+
+def on(site: Emulator):
+    return lambda: E621Client(site.url, username="tester", per_second=1000.0, backoff=0.0)
+
+
+def test_pictures_of_a_folder_are_stored_by_content(tmp_path):
+    data = b"wolf \xff"
+    odd = tmp_path / "ö %20#?.png"
+    odd.write_bytes(data)
+    seen = []
+    records = [record(1, data, odd.as_uri()), record(2, data, odd.as_uri(), md5=None, size=None), post(3, rating="e")]
+    table = fetched(records, tmp_path / "store", progress=lambda *step: seen.append(step))
+    row = table.loc[1]
+    assert list(table.post_id) == [1, 2]
+    assert row.path == f"images/{md5(data)[:2]}/{md5(data)}.png"
+    assert (tmp_path / "store" / row.path).read_bytes() == data
+    assert (row.status, row.reason, row.md5, row.file_size) == ("ok", "", md5(data), 6)
+    assert row.sha256 == hashlib.sha256(data).hexdigest()
+    assert table.loc[2].path == row.path
+    assert seen == [(1, 2, "pictures"), (2, 2, "pictures")]
+
+
+def test_one_bad_picture_never_stops_the_others(tmp_path):
+    good = tmp_path / "good.png"
+    good.write_bytes(b"good")
+    four = tmp_path / "four.png"
+    four.write_bytes(b"four")
+    records = [
+        record(1, b"good", good.as_uri()),
+        record(2, b"gone", (tmp_path / "gone.png").as_uri()),
+        record(3, b"gooD", good.as_uri()),
+        record(4, b"four", four.as_uri(), size=5),
+        record(5, b"good", good.as_uri(), ext="webm", md5=md5(b"5")),
+        record(6, b"x", "gopher://example.org/a.png"),
+        record(7, b"x", tmp_path.as_uri(), md5=md5(b"7")),
+    ]
+    table = fetched(records, tmp_path / "store")
+    assert list(table.status) == ["ok", "failed", "failed", "failed", "skipped", "failed", "failed"]
+    reasons = ["", "cannot be read", "md5 is", "4 bytes arrived, 5", "webm", "gopher", "cannot be read"]
+    assert all(words in reason for words, reason in zip(reasons, table.reason, strict=True))
+
+
+def test_pictures_from_the_web(tmp_path):
+    bodies = [f"picture {i}".encode() * 50 for i in range(30)]
+    with Emulator(files={md5(body): body for body in bodies}) as site:
+        records = [record(i, body, f"{site.url}/data/x/y/{md5(body)}.png") for i, body in enumerate(bodies)]
+        records[3]["file"]["url"] = f"{site.url}/data/x/y/absent.png"
+        records[4]["file"]["md5"] = "0" * 32
+        site.fail(f"/data/x/y/{md5(bodies[5])}", CUT, times=3)
+        site.fail(f"/data/x/y/{md5(bodies[6])}", Fault(200, bodies[6][::-1]))
+        site.fail(f"/data/x/y/{md5(bodies[7])}", CUT)
+        table = fetched(records, tmp_path, on(site))
+        assert list(table.index[table.status == "failed"]) == [3, 4, 5, 6]
+        assert [table.reason[i].split()[0] for i in (3, 4, 5, 6)] == ["gone:", "md5", "the", "md5"]
+        for row in table[table.status == "ok"].itertuples():
+            assert (tmp_path / row.path).read_bytes() == bodies[row.post_id]
+        asked = len(site.asked("/data/"))
+        (tmp_path / table.path[8]).write_bytes(b"damaged since")
+        records[4]["file"]["md5"] = md5(bodies[4])
+        again = fetched(records, tmp_path, on(site))
+        assert list(again.index[again.status == "failed"]) == [3]
+        assert len(site.asked("/data/")) == asked + 5  # the four failed ones and the damaged one, no other
+        assert (tmp_path / again.path[8]).read_bytes() == bodies[8]
+
+
+def test_the_web_is_not_needed_for_what_is_not_on_it(tmp_path):
+    from ti_pipeline.demo.world import demo_posts
+
+    posts = demo_posts(concept="ember", count=2, seed=3)
+    table = fetched([item.record for item in posts], tmp_path)
+    assert [(tmp_path / path).read_bytes() for path in table.path] == [item.data() for item in posts]
+
+
+def test_no_user_name_stops_the_run(tmp_path):
+    with pytest.raises(SiteError, match="TI_E621_USERNAME"):
+        fetched([post(1)], tmp_path, lambda: E621Client(username=""))
+
+
+def test_no_posts_no_pictures(tmp_path):
+    assert fetched([], tmp_path).empty
