@@ -16,10 +16,10 @@ from ti_pipeline.study_fields import (
     CATEGORIES,
     BaseName,
     Category,
+    Checkpoints,
     LearningRateText,
     Name,
     NameOrNumber,
-    Positive,
     PromptLine,
     Rating,
     Seed,
@@ -312,7 +312,7 @@ class Evaluation(_Model):
     sizes: Annotated[list[Side], distinct] = Field(
         default=[512], min_length=1, description="Sides of the rendered squares in pixels."
     )
-    checkpoints: Positive | Annotated[list[Positive], Field(min_length=1)] = Field(
+    checkpoints: Checkpoints = Field(
         default=4, description="How many checkpoints, spread evenly and with the last; or a list of their steps."
     )
     batch_size: int = Field(default=8, ge=1, description="Pictures rendered together.")

@@ -8,45 +8,106 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from ti_pipeline.studies import Study
+from ti_pipeline.study_fields import PATTERNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pydantic import ValidationError
-
     from ti_pipeline.study_yaml import YamlFile
 
-__all__ = ["faults_of", "json_schema"]
+__all__ = ["checked", "json_schema"]
 
 Location = tuple[str | int, ...]
-
+_NOT_TEXT = "a name must be text; put it in quotes"
 # Where a field that an entry does not set itself is inherited from: the place of the entries, and of their parent.
 _INHERITED: tuple[tuple[Location, Location], ...] = (
     (("variants",), ("common",)),
     (("curations",), ("curation",)),
     (("crops", "sets"), ("crops",)),
 )
-# What pydantic puts into locations beside the fields: the members of unions, and the mark of a bad key.
-_LABELS = re.compile(r"\[key\]|int|str|float|constrained-\w+|list\[.*\]|function-.*")
+# What pydantic puts behind these locations beside the fields: the member of the union that it tried.
+_LABELS = {
+    ("source",): re.compile(r"demo|folder|e621"),
+    ("evaluation", "checkpoints"): re.compile(r"count|steps"),
+    ("variants", "*", "learning_rate"): re.compile(r"float|str"),
+}
 
 
-def faults_of(error: ValidationError, file: YamlFile) -> list[str]:
-    """Return `file:line: field: problem` for each fault of a study, once each, in the order of lines."""
-    found: dict[tuple[int, Location], list[str]] = {}
-    for fault in error.errors(include_url=False):
-        for location, problem in _worded(fault):
-            place = _place(location, file)
-            problems = found.setdefault((file.line(place), place), [])
-            if problem not in problems:
-                problems.append(problem)
-    return [file.fault(place, " or ".join(problems)) for (_, place), problems in sorted(found.items(), key=_line)]
+@dataclass(frozen=True)
+class _Fault:
+    """`shown` is the value as written, in brackets, or empty where the sentence says it."""
+
+    location: Location
+    problem: str
+    shown: str
 
 
-def _line(entry: tuple[tuple[int, Location], list[str]]) -> int:
-    return entry[0][0]
+def checked(file: YamlFile) -> tuple[Study | None, list[str]]:
+    """Return the study, and `file:line: field: problem` for each fault, once each and in the order of lines.
+
+    One fault must not hide another: what is wrong is left out and the rest read again. So there can be faults and
+    a study, for rules that look at whole studies; it is None where too little is left of it.
+    """
+    values, faults = file.values, list[_Fault]()
+    while True:
+        try:
+            return Study.model_validate(values), _sentences(faults, file)
+        except ValidationError as error:
+            found = [fault for raw in error.errors(include_url=False) for fault in _worded(raw)]
+        new = [fault for fault in found if not any(_related(fault.location, old.location) for old in faults)]
+        faults += new
+        for fault in new:
+            values = _without(values, _place(fault.location, file))
+        if not new:  # what lacks something now lacks it because it was left out: go on without those variants
+            spoilt = {
+                str(fault.location[1]) for fault in found if fault.location[0] == "variants" and fault.location[1:]
+            }
+            whole = {name: own for name, own in _mapping(values, "variants").items() if str(name) not in spoilt}
+            if len(whole) == len(_mapping(values, "variants")):
+                return None, _sentences(faults, file)
+            values = {**values, "variants": whole}
+
+
+def _mapping(values: dict[Any, Any], field: str) -> dict[Any, Any]:
+    found = values.get(field)
+    return found if isinstance(found, dict) else {}
+
+
+def _related(one: Location, other: Location) -> bool:
+    shared = min(len(one), len(other))
+    return one[:shared] == other[:shared]
+
+
+def _without(values: Any, location: Location) -> Any:
+    """Return a copy of plain values without what stands at `location`; mappings stay as empty ones."""
+    items = dict(values) if isinstance(values, dict) else dict(enumerate(values)) if isinstance(values, list) else {}
+    key = next((key for key in items if location and str(key) == str(location[0])), None)
+    if key is None:
+        return values
+    if len(location) > 1:
+        items[key] = _without(items[key], location[1:])
+    elif isinstance(items[key], dict):
+        items[key] = {}
+    else:
+        del items[key]
+    return list(items.values()) if isinstance(values, list) else items
+
+
+def _sentences(faults: list[_Fault], file: YamlFile) -> list[str]:
+    """Return one sentence for each place; the members of a union each have their say."""
+    problems: dict[Location, dict[str, None]] = {}
+    shown: dict[Location, str] = {}
+    for fault in faults:
+        place = _place(fault.location, file)
+        problems.setdefault(place, {})[fault.problem] = None
+        shown[place] = fault.shown
+    return [file.fault(place, " or ".join(problems[place]) + shown[place]) for place in sorted(problems, key=file.line)]
 
 
 def _place(location: Location, file: YamlFile) -> Location:
@@ -60,39 +121,53 @@ def _place(location: Location, file: YamlFile) -> Location:
     return location
 
 
-def _worded(fault: Any) -> Iterator[tuple[Location, str]]:
-    """Yield field and problem; one fault of the whole study may be about several fields."""
-    raw, kind, context = fault["loc"], fault["type"], fault.get("ctx", {})
-    location = _plain(raw)
+def _worded(fault: Any) -> Iterator[_Fault]:
+    """Yield one of pydantic's faults in words; one of the whole study may be about several fields."""
+    location, kind, context = _plain(fault["loc"]), fault["type"], fault.get("ctx", {})
     match kind:
         case "broken_references":
             for field, name, known in context["broken"]:
-                yield field, f"there is no {name!r}; {_hint(name, known)}"
+                yield _Fault(field, f"there is no {name!r}; {_hint(name, known)}", "")
         case "extra_forbidden":
-            yield location, f"unknown field; {_hint(str(location[-1]), _known_fields(raw[:-1]))}"
-        case "literal_error" | "union_tag_invalid":
-            allowed = re.findall(r"'([^']+)'", context.get("expected") or context["expected_tags"])
-            given = fault["input"] if kind == "literal_error" else context["tag"]
-            yield location if kind == "literal_error" else (*location, "kind"), _not_one_of(given, allowed)
+            hint = _hint(str(location[-1]), _known_fields(fault["loc"][:-1]))
+            yield _Fault(location, f"unknown field; {hint}", "")
+        case "literal_error":
+            yield _Fault(location, _not_one_of(fault["input"], context["expected"]), "")
+        case "union_tag_invalid":
+            yield _Fault((*location, "kind"), _not_one_of(context["tag"], context["expected_tags"]), "")
         case "union_tag_not_found":
-            yield (*location, "kind"), f"is missing; one of {', '.join(_kinds())}"
+            yield _Fault((*location, "kind"), f"is missing; one of {', '.join(_kinds())}", "")
         case "missing":
-            yield location, "is missing" + (" (here and in common)" if location[0] == "variants" else "")
-        case "string_pattern_mismatch":
-            yield location, _not_a_name(fault["input"])
-        case "model_type" | "dict_type":
-            yield location, f"must be a mapping of fields{_shown(fault['input'])}"
+            inherits = location[0] == "variants" and len(location) > 1
+            yield _Fault(location, "is missing" + (" (here and in common)" if inherits else ""), "")
         case _:
-            yield location, f"{fault['msg'].removeprefix('Value error, ')}{_shown(fault['input'])}"
+            yield _Fault(location, _problem(fault), _shown(fault["input"]))
+
+
+def _problem(fault: Any) -> str:
+    """Return what is wrong with a value."""
+    match fault["type"]:
+        case "string_pattern_mismatch":
+            return f"must be {PATTERNS[fault['ctx']['pattern']]}"
+        case "model_type" | "dict_type":
+            return "must be a mapping of fields"
+        case "invalid_key":
+            return _NOT_TEXT
+        case "string_type" if fault["loc"][-1] == "[key]":
+            return _NOT_TEXT
+        case _:
+            return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _plain(raw: Sequence[str | int]) -> Location:
     """Return a location as people would write it, without pydantic's labels."""
-    parts = [part for index, part in enumerate(raw) if not (index == 1 and raw[0] == "source" and part in _kinds())]
-    while len(parts) > 1 and isinstance(parts[-1], str) and _LABELS.fullmatch(parts[-1]):
-        parts.pop()
-    labelled = raw[:2] == ("evaluation", "checkpoints")
-    return tuple(p for p in parts if not (labelled and isinstance(p, str) and _LABELS.fullmatch(p)))
+    parts = [part for part in raw if part != "[key]"]
+    for place, label in _LABELS.items():
+        depth = len(place)
+        fits = len(parts) > depth and all(want in ("*", part) for want, part in zip(place, parts, strict=False))
+        if fits and label.fullmatch(str(parts[depth])):
+            del parts[depth]
+    return tuple(parts)
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
@@ -102,21 +177,17 @@ def _hint(name: str, known: Sequence[str]) -> str:
     return listed if nearest is None else f"did you mean {nearest!r}? ({listed})"
 
 
-def _not_one_of(given: object, allowed: Sequence[str]) -> str:
+def _not_one_of(given: object, expected: str) -> str:
+    allowed = re.findall(r"'([^']+)'", expected)
     return f"{given!r} is not allowed; {_hint(str(given), allowed)}"
-
-
-def _not_a_name(given: object) -> str:
-    return (
-        f"{given!r} cannot be a name: letters and digits, with single - or _ between them"
-        " (names become file names, partition keys and parts of prompts)"
-    )
 
 
 def _shown(value: object) -> str:
     """Return a short value in brackets; mappings and long lists would only hide the sentence."""
-    text = repr(value)
-    return "" if isinstance(value, dict) or len(text) > 80 else f" (is {text})"
+    entries = value if isinstance(value, list) else [value]
+    if any(isinstance(entry, dict | list) for entry in entries) or len(repr(value)) > 80:
+        return ""
+    return f" (is {value!r})"
 
 
 def _kinds() -> list[str]:

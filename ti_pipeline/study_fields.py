@@ -8,15 +8,16 @@ from __future__ import annotations
 import csv
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from ti_pipeline.inversion.schedules import parse_learning_rate
 
 __all__ = [
     "CATEGORIES",
-    "NAME_PATTERN",
+    "PATTERNS",
     "BaseName",
     "Category",
+    "Checkpoints",
     "LearningRateText",
     "Name",
     "NameOrNumber",
@@ -49,14 +50,21 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 
+# Patterns with what they mean in words.
 # Names become partition keys, file names and parts of prompts: no character that breaks any of the three. Two
 # underscores separate the parts of a partition key (`partitions.SEPARATOR`), so a name cannot contain them.
-NAME_PATTERN = r"^[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+_NAME = r"^[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*$"
 # Base models are named in the study only, never in files or keys, and people write versions into their names.
-BaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$", max_length=64)]
+_BASE_NAME = r"^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$"
 # The embedding's name also becomes a file name in releases, where Windows drops a dot at the end.
 _EMBEDDING_NAME = r"^(?:[A-Za-z0-9]|\{study\}|\{variant\})(?:[._-]*(?:[A-Za-z0-9]|\{study\}|\{variant\}))*$"
+PATTERNS = {
+    _NAME: "letters and digits, with single - or _ between them (it becomes part of file names and partition keys)",
+    _BASE_NAME: "letters and digits, with single . - or _ between them",
+    _EMBEDDING_NAME: "letters and digits, with . - _ between them, {study} or {variant} in the place of names",
+}
+Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
+BaseName = Annotated[str, Field(pattern=_BASE_NAME, max_length=64)]
 Token = Annotated[str, Field(pattern=_EMBEDDING_NAME, max_length=64)]
 
 
@@ -104,3 +112,9 @@ def _cells(value: Any) -> Any:
 
 
 Values = Annotated[list[str], BeforeValidator(_cells, json_schema_input_type=list[str] | str), distinct]
+
+# Tagged, so that a fault in a list is reported as one of the list.
+Checkpoints = Annotated[
+    Annotated[Positive, Tag("count")] | Annotated[list[Positive], Field(min_length=1), Tag("steps")],
+    Discriminator(lambda value: "steps" if isinstance(value, list) else "count"),
+]

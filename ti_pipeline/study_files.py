@@ -19,15 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from ti_pipeline.studies import E621Source, Study
-from ti_pipeline.study_faults import faults_of, json_schema
+from ti_pipeline.studies import E621Source
+from ti_pipeline.study_faults import checked, json_schema
 from ti_pipeline.study_yaml import StudyError, YamlFile, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ti_pipeline.studies import Study
     from ti_pipeline.study_faults import Location
 
 __all__ = ["LoadedStudy", "StudyError", "load_studies", "load_study", "study_folders"]
@@ -63,7 +62,10 @@ def study_folders() -> list[Path]:
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise StudyError(f"no such folder of studies: {', '.join(missing)} (correct TI_STUDIES, or make the folder)")
-    return list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
+    unique: dict[Path, Path] = {}
+    for folder in folders:
+        unique.setdefault(folder.resolve(), folder)
+    return list(unique.values())
 
 
 def load_studies(folders: Sequence[Path]) -> dict[str, LoadedStudy]:
@@ -102,14 +104,11 @@ def _study_paths(folder: Path) -> list[Path]:
 def load_study(path: Path) -> LoadedStudy:
     """Return one study. Raises `StudyError` that names file, line, field and what is allowed, for every fault."""
     file = read_yaml(path)
-    faults = list(_name_faults(file))
-    try:
-        study = Study.model_validate(file.values)
-    except ValidationError as error:
-        faults += faults_of(error, file)
-    else:
+    study, faults = checked(file)
+    faults += _name_faults(file)
+    if study is not None:
         faults += [*_token_faults(study, file), *_policy_faults(study, file)]
-    if faults:
+    if study is None or faults:
         raise StudyError("\n".join(dict.fromkeys(faults)))
     return LoadedStudy(study, path, file.text)
 

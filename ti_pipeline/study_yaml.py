@@ -89,7 +89,8 @@ def _tree(path: Path, text: str) -> yaml.nodes.MappingNode:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise StudyError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem}") from error
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        raise StudyError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML: {what}") from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise StudyError(f"{path}:{line}: not valid YAML: {error.reason} (character {error.character!r})") from error
@@ -101,23 +102,29 @@ def _tree(path: Path, text: str) -> yaml.nodes.MappingNode:
     return root
 
 
-def _doubled(root: yaml.nodes.Node) -> Iterator[tuple[str, int]]:
-    """Yield keys that stand twice in one mapping, with the line of the second."""
+def _nodes(root: yaml.nodes.Node) -> Iterator[yaml.nodes.Node]:
+    """Yield every node once, though anchors may lead back to it."""
     seen, waiting = set(), [root]
-    while waiting:  # anchors may lead back to a node, so each is looked at once
+    while waiting:
         node = waiting.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
+        yield node
         if isinstance(node, yaml.nodes.SequenceNode):
             waiting += node.value
         elif isinstance(node, yaml.nodes.MappingNode):
-            names: set[str] = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.nodes.ScalarNode) and key.value in names:
+            waiting += [entry for pair in node.value for entry in pair]
+
+
+def _doubled(root: yaml.nodes.Node) -> Iterator[tuple[str, int]]:
+    """Yield keys that stand twice in one mapping, with the line of the second."""
+    for node in _nodes(root):
+        if isinstance(node, yaml.nodes.MappingNode):
+            keys = [key for key, _ in node.value if isinstance(key, yaml.nodes.ScalarNode)]
+            for index, key in enumerate(keys):
+                if any(key.value == earlier.value for earlier in keys[:index]):
                     yield key.value, key.start_mark.line + 1
-                names.add(str(key.value))
-                waiting.append(value)
 
 
 def _values(path: Path, root: yaml.nodes.MappingNode) -> dict[Any, Any]:
@@ -130,4 +137,12 @@ def _values(path: Path, root: yaml.nodes.MappingNode) -> dict[Any, Any]:
     except RecursionError as error:
         raise StudyError(f"{path}:1: not valid YAML: nested too deeply") from error
     except ValueError as error:  # a date such as 2026-13-45, which YAML reads as one
-        raise StudyError(f"{path}:1: a value cannot be read ({error}); put quotes around it") from error
+        line = next((node.start_mark.line + 1 for node in _nodes(root) if not _reads(node)), 1)
+        raise StudyError(f"{path}:{line}: a value cannot be read ({error}); put quotes around it") from error
+
+
+def _reads(node: yaml.nodes.Node) -> bool:
+    try:
+        return not isinstance(node, yaml.nodes.ScalarNode) or bool([yaml.SafeLoader("").construct_document(node)])
+    except ValueError:
+        return False

@@ -47,7 +47,10 @@ def vocabulary(
     def compute(key: str) -> pd.DataFrame:
         loaded = STUDIES[split(key).study]
         policy = policy_of(loaded, tag_aliases, tag_implications)
-        return reduce_vocabulary(tag_frequencies[split(key).study], _plan(key), policy.excluded)
+        frequencies = tag_frequencies[split(key).study]
+        # A harmless tag may contain an excluded word; in a caption it would read as that word.
+        worded = {tag for tag in frequencies.tag if policy.refuses_text(tag)}
+        return reduce_vocabulary(frequencies, _plan(key), policy.excluded | worded)
 
     def describe(_key: str, table: pd.DataFrame) -> dict[str, Any]:
         kept = table[table.kept].category.value_counts()

@@ -33,7 +33,7 @@ def _excluded_in(store: DataStore, frames: Frames, column: str) -> list[str]:
     for key, frame in frames.items():
         policy = policy_of(STUDIES[split(key).study], aliases, implications)
         tags = frame[column].explode() if column == "tags" else frame[column]
-        found = sorted(set(tags.dropna()) & policy.excluded)
+        found = [tag for tag in sorted(set(tags.dropna())) if policy.refuses_tags([tag])]
         problems += [f"{key}: excluded tag {tag!r}" for tag in found]
     return problems
 

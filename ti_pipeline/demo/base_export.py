@@ -11,7 +11,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.demo import base_parts
-from ti_pipeline.demo.world import CHOICES, bust, random_attributes
+from ti_pipeline.demo.world import CHOICES, bust, random_attributes, word_of
 from ti_pipeline.files import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SCHEDULER: dict[str, Any] = {
     "timestep_spacing": "trailing",
     "clip_sample": False,
     "set_alpha_to_one": False,
-    "steps_offset": 0,
+    "steps_offset": 1,
 }
 MEASURED = ("species", "background", "clothing", "body")
 _MEAN, _DEVIATION = 0.5, 0.5
@@ -71,7 +71,7 @@ def _write_parts(work: Path, out: Path, tokenizer: Any, world: World) -> dict[st
     _, factor = encode_world(world, work)
     autoencoder.register_to_config(scaling_factor=factor)
     text = CLIPTextModel(CLIPTextConfig(**clip.config.text_config.to_dict()))
-    text.load_state_dict({_text_key(k): v for k, v in clip.text_model.state_dict().items()}, strict=True)
+    text.load_state_dict(clip.text_model.state_dict())
     pipeline = StableDiffusionPipeline(
         vae=autoencoder.half(),
         text_encoder=text.half(),
@@ -87,31 +87,20 @@ def _write_parts(work: Path, out: Path, tokenizer: Any, world: World) -> dict[st
     return {name: state["curve"] for name, state in states.items()}
 
 
-def _text_key(key: str) -> str:
-    """Return a text tower's key as CLIPTextModel of the installed transformers names it."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    tiny = CLIPTextModel(
-        CLIPTextConfig(vocab_size=2, hidden_size=2, intermediate_size=2, num_hidden_layers=1, num_attention_heads=1)
-    )
-    prefixed = next(iter(tiny.state_dict())).startswith("text_model.")
-    return f"text_model.{key}" if prefixed else key
-
-
 def _write_scorer(clip: Any, folder: Path) -> None:
     """Save the CLIP pair; its text tower is read from the pipeline's own file, which holds the same weights."""
     from safetensors.torch import load_file, save_file
 
     clip.save_pretrained(folder, safe_serialization=True)
     weights = load_file(folder / "model.safetensors")
-    shared = load_file(folder.parent / "text_encoder" / "model.safetensors")
-    of_text = {key for key in weights if key in shared}
+    of_text = {key: value for key, value in weights.items() if key.startswith("text_model.")}
     own = {key: value for key, value in weights.items() if key not in of_text}
     (folder / "model.safetensors").unlink()
+    # Keys with the prefix are what every version of transformers reads, as a text encoder and as half of a pair.
+    save_file(of_text, folder.parent / "text_encoder" / "model.safetensors", metadata={"format": "pt"})
     save_file(own, folder / "towers.safetensors", metadata={"format": "pt"})
-    placed = dict.fromkeys(sorted(of_text), "../text_encoder/model.safetensors") | dict.fromkeys(
-        own, "towers.safetensors"
-    )
+    placed = dict.fromkeys(sorted(of_text), "../text_encoder/model.safetensors")
+    placed |= dict.fromkeys(sorted(own), "towers.safetensors")
     size = sum(value.numel() * value.element_size() for value in weights.values())
     write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": placed})
     write_json(
@@ -135,12 +124,12 @@ def measure(folder: Path, *, out_sheet: Path | None = None, fresh: int = 1000, d
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPModel, CLIPTokenizer
 
-    clip = CLIPModel.from_pretrained(folder / "scorer", torch_dtype=torch.float32).eval()
+    clip = CLIPModel.from_pretrained(folder / "scorer", dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     shown = [random_attributes(random.Random(f"fresh/{index}")) for index in range(fresh)]  # noqa: S311
     pictures = [bust(a, rng=random.Random(f"fresh picture/{index}")) for index, a in enumerate(shown)]  # noqa: S311
     on_drawings = _accuracy(clip, tokenizer, _pixels(pictures), shown)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     asked = shown[:drawn]
     made = []
@@ -175,7 +164,7 @@ def _accuracy(clip: Any, tokenizer: Any, pixels: torch.Tensor, shown: list[Any])
     found = {}
     with torch.inference_mode():
         for name in MEASURED:
-            words = [value.replace("_", " ") for value in CHOICES[name]]
+            words = [word_of(name, value) for value in CHOICES[name]]
             ids = tokenizer(words, padding=True, return_tensors="pt").input_ids
             best = clip(input_ids=ids, pixel_values=pixels).logits_per_image.argmax(dim=1).tolist()
             right = [CHOICES[name][index] == getattr(a, name) for index, a in zip(best, shown, strict=True)]

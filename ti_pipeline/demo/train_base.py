@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages, without the export")
     parser.add_argument("--drawings", type=int, default=30_000)
     parser.add_argument(
-        "--steps", type=int, nargs=4, default=(700, 900, 2000, 900), metavar=STAGES, help="updates a stage"
+        "--steps", type=int, nargs=4, default=(700, 900, 1600, 600), metavar=STAGES, help="updates a stage"
     )
     parser.add_argument(
         "--batch", type=int, nargs=4, default=(256, 32, 64, 96), metavar=STAGES, help="drawings an update"

@@ -121,7 +121,7 @@ def draw_pictures(cells: Sequence[Cell], *, base: Base, embeddings: Mapping[str,
             without, with_prompt = base.unet(model_input, time, encoder_hidden_states=states).sample.chunk(2)
             noise = without + guidance * (with_prompt - without)
             latents = scheduler.step(noise, time, latents, **options).prev_sample.to(base.dtype)
-        decoded = base.vae.decode(latents / base.vae.config.scaling_factor).sample
+        decoded = base.vae.decode((latents / base.vae.config.scaling_factor).to(base.vae.dtype)).sample
     pixels = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return np.asarray((pixels * 255).round().astype("uint8"))
 

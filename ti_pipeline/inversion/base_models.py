@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def load_base(
     except Exception as error:
         # Loaders raise whatever their formats raise; the cause is kept.
         raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_line(error)}{_hint(source)}") from error
-    _require_kind(name, pipeline)
+    _require_kind(name, pipeline, place)
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         kept = torch.promote_types(dtype, torch.float32) if part is pipeline.vae else dtype
         part.to(on).eval().requires_grad_(False)
@@ -177,13 +178,13 @@ def _pipeline(place: Path) -> Any:
     return StableDiffusionPipeline.from_pretrained(place, local_files_only=True, **options)
 
 
-def _require_kind(name: str, pipeline: Any) -> None:
+def _require_kind(name: str, pipeline: Any, place: Path) -> None:
     """Raise `BaseModelError` for a model whose parts do not belong together or do another task."""
-    from diffusers import StableDiffusionPipeline
-
     field = f"base_models.{name}"
-    if not isinstance(pipeline, StableDiffusionPipeline):
-        raise BaseModelError(f"{field} is a {type(pipeline).__name__}; {_KINDS}")
+    if place.is_dir():
+        kind = json.loads((place / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+        if kind != "StableDiffusionPipeline":
+            raise BaseModelError(f"{field}: {place} is a {kind}; {_KINDS}")
     width, attends = pipeline.text_encoder.config.hidden_size, pipeline.unet.config.cross_attention_dim
     if attends != width:
         raise BaseModelError(

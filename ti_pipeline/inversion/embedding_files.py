@@ -28,12 +28,27 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Embedding", "EmbeddingFileError", "load_embedding", "save_pt", "save_safetensors", "short_hash"]
+__all__ = ["DAMAGED", "Embedding", "EmbeddingFileError", "load_embedding", "save_pt", "save_safetensors", "short_hash"]
 
 MOST_VECTORS = 75  # CLIP's context between start and end
 MOST_BYTES = 64 << 20  # far above any embedding, far below a base model given by mistake
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # zip's earliest: files must not differ by the clock
 _CODE_OPERANDS = {0x69, 0x6F, 0x82, 0x83, 0x84, 0x92, 0x93}  # pickle's INST, OBJ, EXT1-4, NEWOBJ_EX, STACK_GLOBAL
+# In any of these ways torch's weights-only unpickler fails on a damaged pickle or zip.
+DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 _PLAIN_KEYS = ("emb_params", "emp_params")
 
 
@@ -158,11 +173,7 @@ def _unpickle(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise EmbeddingFileError(_refusal(file, str(error))) from error
-    # A damaged pickle or zip can fail in any of these ways inside the unpickler.
-    except (
-        ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError,
-        ValueError, struct.error, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
+    except DAMAGED as error:
         raise EmbeddingFileError(f"{file}: not an embedding file, or damaged ({_first_line(error)})") from error
 
 

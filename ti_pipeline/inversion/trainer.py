@@ -226,9 +226,11 @@ def _gather(run: Run, base: Base) -> None:
     posts = [run.train.post_ids[i] for m in micros for i in _chosen(run, bad, m)]
     times = [int(t) for m in micros for t in _timesteps(run, bad, m, levels)]
     kept = f"the last good checkpoint is {run.checkpoints[-1]['step']}" if run.checkpoints else "no checkpoint was kept"
+    loss, gradient, length = run.log[bad]
     run.failure = (
-        f"{run.key}: at update {bad + 1} the loss is {run.log[bad][0]} and the gradient's norm {run.log[bad][1]} "
-        f"(posts {posts}, timesteps {times}); {kept}. Try a lower learning_rate, gradient_clip, or precision fp32"
+        f"{run.key}: at update {bad + 1} the loss is {loss:.4g}, the gradient's norm {gradient:.4g} and the vectors' "
+        f"norm {length:.4g} (posts {posts}, timesteps {times}); {kept}. Try a lower learning_rate, gradient_clip, or "
+        "precision fp32"
     )
 
 

@@ -7,13 +7,14 @@ Here: grouping, files, reuse. Not here: the training itself (`trainer`).
 
 from __future__ import annotations
 
+import contextlib
 import json
-import pickle
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
+from ti_pipeline.inversion.embedding_files import DAMAGED
 from ti_pipeline.inversion.trainer import TrainingError
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ def train_variants(
     """Train each job's variant, those with one base, precision, clip skip and resolution together in one process.
 
     Returns results by partition key (`<study>__<variant>`). `root` is the data folder that tables' paths start from.
-    Raises `TrainingError` before anything is loaded when a job cannot be trained (no pictures, no caption, a
-    template without [name]), and, after all other variants are finished, for variants whose numbers became infinite;
-    `BaseModelError` and `ScheduleError` for their settings.
+    Raises `TrainingError` before anything is loaded when a job cannot be trained (no pictures, no caption), and,
+    after all other variants are finished, for variants whose numbers became infinite;
+    `BaseModelError` for bases that are missing or do not fit.
     """
     plans = [_plan(job) for job in jobs]
     results = {plan.job.key: result for plan in plans if (result := _finished(plan, root)) is not None}
@@ -104,7 +105,6 @@ def train_variants(
 def _plan(job: VariantJob) -> _Plan:
     """Check a job and fingerprint it. Raises `TrainingError` naming the variant and what is missing."""
     from ti_pipeline.inversion.base_models import base_identity
-    from ti_pipeline.inversion.schedules import parse_learning_rate
 
     good = job.crops[job.crops.status == "ok"].sort_values("post_id")
     rows = good.merge(job.captions[["post_id", "caption"]], on="post_id", how="left")
@@ -113,10 +113,6 @@ def _plan(job: VariantJob) -> _Plan:
     uncaptioned = rows.loc[rows.caption.isna(), "post_id"].tolist()
     if uncaptioned:
         raise TrainingError(f"{job.key}: no caption for posts {uncaptioned[:5]}; make the captions again")
-    without = [line for line in job.variant.templates if "[name]" not in line]
-    if without:
-        raise TrainingError(f"{job.key}: templates without [name] teach the embedding nothing: {without[0]!r}")
-    parse_learning_rate(job.variant.learning_rate)
     identity = base_identity(job.variant.base, job.base_source, folder=job.base_folder)
     decides = {
         "method": METHOD,
@@ -195,10 +191,11 @@ def _start(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> Ru
     job = plan.job
     run = Run.start(job.key, job.variant, base, *_pictures(plan, base, root, progress))
     (job.folder / "training.json").unlink(missing_ok=True)
-    try:
-        state = torch.load(job.folder / "state.pt", map_location=base.device, weights_only=True)
-    except (FileNotFoundError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
-        state = {}  # none, or damaged: the same draws give the same vectors from the beginning
+    state: dict[str, Any] = {}
+    if (job.folder / "state.pt").exists():
+        # A damaged one is as good as none: the same draws give the same vectors from the beginning.
+        with contextlib.suppress(*DAMAGED):
+            state = torch.load(job.folder / "state.pt", map_location=base.device, weights_only=True)
     if state.get("fingerprint") == plan.fingerprint and _intact(job.folder, _files_of(state["run"]["checkpoints"])):
         run.restore(state["run"])
         return run

@@ -34,6 +34,8 @@ def attribution_table(
     it was fetched from, else None); `md5` of the stored file; `split` (train where any curation trains on it, else
     validation). Raises `ValueError` when a kept picture has no row in `posts`.
     """
+    import pandas as pd
+
     kept = training_set[training_set.kept & training_set.curation.isin(curations)]
     # "train" sorts before "validation", so the first row of a picture is that of a curation that trains on it.
     kept = kept.sort_values(["post_id", "split"]).drop_duplicates("post_id")[["post_id", "split"]]
@@ -43,7 +45,8 @@ def attribution_table(
         raise ValueError(f"no provenance for {len(orphans)} pictures, e.g. post {orphans[0]}: make `posts` again")
     table = table.drop(columns="md5").merge(images[["post_id", "md5"]], on="post_id", how="left", validate="1:1")
     table["artists"] = [[tag for tag in tags if tag not in _REMARKS] for tags in table.tags_artist]
-    table["page"] = [_page(post, url) for post, url in zip(table.post_id, table.file_url, strict=True)]
+    pages = [_page(post, url) for post, url in zip(table.post_id, table.file_url, strict=True)]
+    table["page"] = pd.Series(pages, dtype=object, index=table.index)  # object: a missing page stays None
     table = table.rename(columns={"tags_contributor": "contributors"})
     columns = ["post_id", "artists", "contributors", "sources", "page", "md5", "split"]
     return table[columns].reset_index(drop=True)

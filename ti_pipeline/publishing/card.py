@@ -39,6 +39,7 @@ class Released:
     pt_path: str
     safetensors_path: str
     has_preview: bool
+    has_losses: bool
 
 
 def render_card(results: StudyResults, released: Released, *, license_name: str | None = None) -> str:
@@ -116,4 +117,5 @@ def _facts(results: StudyResults, released: Released) -> dict[str, Any]:
         "ratings": ", ".join(sorted(map(str, ratings.unique()))) or "unknown",
         "artists": artists_counted(attribution),
         "has_preview": released.has_preview,
+        "has_losses": released.has_losses,
     }

@@ -99,7 +99,7 @@ def grids(results: StudyResults, *, spent: int) -> tuple[list[dict[str, Any]], l
     """
     table = results.evaluation_grids
     table = table.assign(order=table.variant != "best").sort_values("order", kind="stable")
-    there = table[[(results.root / path).is_file() for path in table.path]]
+    there = table[table.path.map(lambda path: (results.root / path).is_file()).astype(bool)]
     lost = [f"the grid {path} is gone: run the job compare again" for path in sorted(set(table.path) - set(there.path))]
     if len(there) > _MOST_GRIDS:
         lost.append(f"{len(there) - _MOST_GRIDS} of {len(there)} grids are not on this page; all lie with their tables")

@@ -96,6 +96,7 @@ def _chosen(results: StudyResults) -> tuple[Released, Embedding]:
         pt_path=f"a1111/{token}.pt",
         safetensors_path=f"safetensors/{token}.safetensors",
         has_preview=_preview(results, best.variant) is not None,
+        has_losses=best.variant in results.losses,
     )
     return released, dataclasses.replace(load_embedding(path), name=token)
 

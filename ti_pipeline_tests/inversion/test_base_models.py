@@ -92,7 +92,7 @@ def test_a_damaged_weight_file_is_named(bases_folder, tmp_path):
     ("config", "change", "words"),
     [
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts 'sample'"),
-        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "base_models.m"),
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "copy is a StableDiffusionXLPipeline"),
     ],
 )
 def test_other_kinds_of_models_are_refused(bases_folder, tmp_path, config, change, words):

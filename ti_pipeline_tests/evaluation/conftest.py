@@ -1,0 +1,53 @@
+"""A tiny random base, embeddings for it, and cells to render."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ti_pipeline.evaluation.suites import Cell
+from ti_pipeline.inversion.base_models import Base, load_base
+from ti_pipeline.inversion.embedding_files import Embedding
+from ti_pipeline.studies import BaseModelSource
+from ti_pipeline_tests.tiny_models import build_tiny_base
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def base(base_folder: Path) -> Base:
+    return load_base("tiny", BaseModelSource(folder=str(base_folder)), folder=base_folder.parent, device="cpu")
+
+
+@pytest.fixture
+def embeddings() -> dict[str, Embedding]:
+    generator = torch.Generator().manual_seed(1)
+    return {f"v-{step}": Embedding("ember", torch.randn((3, 32), generator=generator), step=step) for step in (1, 2)}
+
+
+def cell(**changes: Any) -> Cell:
+    return Cell(
+        **{
+            "variant": "v",
+            "checkpoint": "v-1",
+            "step": 1,
+            "axis": "species",
+            "value": "wolf",
+            "seed": 6,
+            "sampler": "DDIM",
+            "steps": 4,
+            "cfg": 7.0,
+            "size": 64,
+            "prompt": "ember, wolf",
+            "negative": "",
+            "token": "ember",
+            "embedding_sha256": "0" * 64,
+            "clip_skip": 1,
+            "base_identity": "1" * 64,
+            **changes,
+        }
+    )

@@ -1,0 +1,46 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ti_pipeline.evaluation.infotext import infotext, parse_infotext
+
+SETTINGS = {"Steps": 20, "Sampler": "DDIM", "CFG scale": 7.0, "Seed": 6, "Size": "512x512"}
+
+
+def independent(text: str) -> dict[str, str]:
+    """The reader's expression, as the format's reference states it, applied to the last line."""
+    import json
+
+    pairs = re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', text.rsplit("\n", maxsplit=1)[-1])
+    return {key: json.loads(value) if value.startswith('"') else value for key, value in pairs}
+
+
+def test_the_text_is_that_of_the_format() -> None:
+    assert infotext("a wolf\nat sea", "blurry", SETTINGS) == (
+        "a wolf\nat sea\nNegative prompt: blurry\nSteps: 20, Sampler: DDIM, CFG scale: 7.0, Seed: 6, Size: 512x512"
+    )
+    assert "Negative prompt" not in infotext("a wolf", "", SETTINGS)
+
+
+def test_hashes_are_quoted_so_that_readers_keep_them_whole() -> None:
+    text = infotext("x", "", {**SETTINGS, "TI hashes": "ember: 0123456789ab"})
+    assert text.endswith('TI hashes: "ember: 0123456789ab"')
+    assert independent(text)["TI hashes"] == "ember: 0123456789ab"
+
+
+values = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30).map(str.strip).filter(bool)
+
+
+@given(value=values)
+def test_any_value_is_read_back_by_the_reference_expression(value: str) -> None:
+    text = infotext("p", "n", {**SETTINGS, "Study": value + ","})
+    assert independent(text)["Study"] == value + ","
+    assert parse_infotext(text)["Study"] == value + ","
+
+
+@pytest.mark.parametrize("negative", ["", "low quality, text"])
+def test_prompts_are_read_back(negative: str) -> None:
+    found = parse_infotext(infotext("one\ntwo, three", negative, SETTINGS))
+    assert (found["Prompt"], found["Negative prompt"], found["Seed"]) == ("one\ntwo, three", negative, "6")

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ti_pipeline.evaluation import sampler
+from ti_pipeline.evaluation.infotext import parse_infotext
+from ti_pipeline.evaluation.sampler import draw_pictures, render_cells
+from ti_pipeline.inversion.base_models import Base
+from ti_pipeline.inversion.embedding_files import Embedding, save_safetensors
+from ti_pipeline_tests.evaluation.conftest import cell
+
+SAMPLERS = ("DDIM", "Euler a")
+
+
+@pytest.fixture
+def pipeline(base_folder: Path):
+    from diffusers import StableDiffusionPipeline
+
+    made = StableDiffusionPipeline.from_pretrained(base_folder, safety_checker=None, requires_safety_checker=False)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_cell_equals_diffusers_own_pipeline(
+    name: str, pipeline, base: Base, embeddings: dict[str, Embedding], tmp_path: Path
+) -> None:
+    """The peer: StableDiffusionPipeline with the embedding loaded by its own load_textual_inversion."""
+    from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+
+    kind = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}[name]
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
+    save_safetensors(tmp_path / "ember.safetensors", embeddings["v-1"])
+    pipeline.load_textual_inversion(str(tmp_path / "ember.safetensors"), token="ember")
+    theirs = pipeline(
+        "ember, wolf",
+        negative_prompt="blurry",
+        num_inference_steps=5,
+        guidance_scale=7.0,
+        height=64,
+        width=64,
+        generator=torch.Generator().manual_seed(6),
+        output_type="np",
+    ).images[0]
+    wanted = [
+        cell(sampler=name, steps=5, negative="blurry"),
+        cell(sampler=name, steps=5, seed=7, value="lion", prompt="ember, lion", checkpoint="v-2"),
+    ]
+    ours = draw_pictures(wanted, base=base, embeddings=embeddings)
+    assert np.abs(ours[0].astype(int) - (theirs * 255).round().astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_picture_does_not_depend_on_its_batch(name: str, base: Base, embeddings: dict[str, Embedding]) -> None:
+    cells = [cell(sampler=name, seed=seed, checkpoint=c) for seed in (1, 2) for c in ("v-1", "v-2")]
+    together = draw_pictures(cells, base=base, embeddings=embeddings)
+    for index, one in enumerate(cells):
+        alone = draw_pictures([one], base=base, embeddings=embeddings)[0]
+        assert np.abs(alone.astype(int) - together[index].astype(int)).max() <= 1
+    assert np.abs(together[0].astype(int) - together[1].astype(int)).max() > 2, "checkpoints must differ"
+
+
+def render(cells, base, embeddings, root: Path, **options):
+    return render_cells(
+        cells,
+        base=base,
+        embeddings=embeddings,
+        root=root,
+        folder="evaluation/s/v",
+        batch_size=4,
+        infotext_extra={"Study": "s"},
+        **options,
+    )
+
+
+def test_rendering_goes_on_where_it_stopped(
+    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [cell(seed=seed, steps=2) for seed in range(3)]
+    table = render(cells[:2], base, embeddings, tmp_path)
+    (tmp_path / table.path[0]).write_bytes(b"half a pic")
+    drawn: list[str] = []
+    real = sampler.draw_pictures
+
+    def watched(batch, **options):
+        drawn.extend(one.cell for one in batch)
+        return real(batch, **options)
+
+    monkeypatch.setattr(sampler, "draw_pictures", watched)
+    table = render(cells, base, embeddings, tmp_path)
+    assert sorted(drawn) == sorted([cells[0].cell, cells[2].cell])
+    assert len(table) == 3
+    with Image.open(tmp_path / table.path[0]) as picture:
+        said = parse_infotext(picture.info["parameters"])
+    assert said["TI hashes"] == "ember: 000000000000"
+    assert said["Size"] == "64x64"
+    assert "Clip skip" not in said
+
+
+def test_pictures_nobody_asks_for_are_removed(base: Base, embeddings: dict[str, Embedding], tmp_path: Path) -> None:
+    render([cell(steps=1), cell(steps=1, seed=9)], base, embeddings, tmp_path)
+    table = render([cell(steps=1)], base, embeddings, tmp_path)
+    assert [p.name for p in (tmp_path / "evaluation/s/v").glob("*.png")] == [Path(table.path[0]).name]
+
+
+def test_when_memory_runs_out_the_batch_is_halved(
+    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sizes = sampler.draw_pictures, []
+
+    def small(batch, **options):
+        sizes.append(len(batch))
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError
+        return real(batch, **options)
+
+    monkeypatch.setattr(sampler, "draw_pictures", small)
+    assert len(render([cell(seed=seed, steps=1) for seed in range(4)], base, embeddings, tmp_path)) == 4
+    assert sizes == [4, 2, 1, 1, 2, 1, 1]

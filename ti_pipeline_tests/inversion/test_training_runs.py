@@ -1,0 +1,325 @@
+"""Training runs: files, reuse, interruption, and what cannot be trained."""
+
+import dataclasses
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from ti_pipeline.inversion import base_models, training_runs
+from ti_pipeline.inversion.base_models import BaseModelError, load_base
+from ti_pipeline.inversion.embedding_files import load_embedding
+from ti_pipeline.inversion.trainer import TrainingError
+from ti_pipeline.inversion.training_runs import train_variants
+from ti_pipeline.schemas import TABLES
+
+
+@pytest.fixture(autouse=True)
+def _each_base_is_read_once(monkeypatch, loaded):
+    """Frozen bases do not change, so tests may share them."""
+
+    def load(name, source, *, folder, precision):
+        key = (str(source.folder), precision)
+        if key not in loaded:
+            loaded[key] = load_base(name, source, folder=folder, device="cpu", precision=precision)
+        return loaded[key]
+
+    monkeypatch.setattr(base_models, "load_base", load)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict:
+    return {}
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*")) if p.is_file()}
+
+
+def test_a_variant_leaves_its_files_and_tables(root, make_job):
+    result = train_variants([make_job("v2", steps=7)], root=root)["s__v2"]
+    assert not result.reused
+    folder = root / "embeddings" / "s" / "v2"
+    names = [f"v2-{step}.{kind}" for step in (3, 6, 7) for kind in ("pt", "safetensors")]
+    assert sorted(files(folder)) == sorted([*names, "losses.parquet", "training.json"])
+    assert TABLES["embedding"].problems(result.checkpoints) == []
+    assert TABLES["losses"].problems(result.losses) == []
+    assert result.losses.step.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert result.losses.epoch.tolist() == [1, 1, 1, 1, 2, 2, 2]
+    assert result.losses.epoch_step.tolist() == [1, 2, 3, 4, 1, 2, 3]
+    assert [m["to_step"] for m in result.summary["mean_loss"]] == [3, 6, 7]
+    for row in result.checkpoints.itertuples():
+        vectors = load_embedding(root / row.safetensors_path).vectors
+        assert torch.equal(load_embedding(root / row.pt_path).vectors, vectors)
+        assert (len(vectors), vectors.shape[1]) == (row.vectors, row.width) == (2, 32)
+        assert float(vectors.norm(dim=1).mean()) == pytest.approx(row.mean_norm, rel=1e-5)
+        assert hashlib.sha256((root / row.safetensors_path).read_bytes()).hexdigest() == row.sha256
+        assert hashlib.sha256((root / row.pt_path).read_bytes()).hexdigest() == row.pt_sha256
+    assert result.checkpoints.validation_loss.notna().all()
+    assert result.losses.vector_norm.iloc[-1] == pytest.approx(result.checkpoints.mean_norm.iloc[-1], rel=1e-5)
+    assert load_embedding(folder / "v2-6.pt").step == 6
+    assert load_embedding(folder / "v2-6.pt").name == "v2-6"
+
+
+def test_finished_variants_are_reused_and_changed_ones_trained_anew(root, make_job, monkeypatch):
+    first = train_variants([make_job("v2")], root=root)["s__v2"]
+    before = files(root / "embeddings" / "s" / "v2")
+    monkeypatch.setattr(training_runs, "_train_group", lambda *_: pytest.fail("trained although nothing changed"))
+    again = train_variants([make_job("v2", note="a note changes nothing")], root=root)["s__v2"]
+    assert again.reused
+    pd.testing.assert_frame_equal(again.checkpoints, first.checkpoints)
+    pd.testing.assert_frame_equal(again.losses, first.losses)
+    assert again.summary == first.summary
+    monkeypatch.undo()
+    other = train_variants([make_job("v2", seed=6, steps=4)], root=root)["s__v2"]
+    assert not other.reused
+    assert sorted(files(root / "embeddings" / "s" / "v2")) == sorted(
+        ["v2-3.pt", "v2-3.safetensors", "v2-4.pt", "v2-4.safetensors", "losses.parquet", "training.json"]
+    )
+    back = train_variants([make_job("v2")], root=root)["s__v2"]
+    assert not back.reused
+    assert files(root / "embeddings" / "s" / "v2") == before
+
+
+@pytest.mark.parametrize("harm", ["checkpoint gone", "checkpoint changed", "losses changed", "record damaged"])
+def test_a_finished_folder_that_was_harmed_is_trained_anew(root, make_job, harm):
+    train_variants([make_job("v2")], root=root)
+    folder = root / "embeddings" / "s" / "v2"
+    before = files(folder)
+    if harm == "checkpoint gone":
+        (folder / "v2-3.pt").unlink()
+    else:
+        name = {"checkpoint changed": "v2-6.safetensors", "losses changed": "losses.parquet"}.get(harm, "training.json")
+        (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    assert not train_variants([make_job("v2")], root=root)["s__v2"].reused
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("changed", ["captions", "crops", "base"])
+def test_inputs_are_part_of_the_fingerprint(root, make_job, changed):
+    job = make_job("v2")
+    train_variants([job], root=root)
+    if changed == "captions":
+        job = dataclasses.replace(job, captions=job.captions.assign(caption="lion"))
+    elif changed == "crops":
+        job = dataclasses.replace(job, crops=job.crops[job.crops.post_id != 12])
+    else:
+        job = make_job("v2", source="v")
+    assert not train_variants([job], root=root)["s__v2"].reused
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process between two updates."""
+
+
+def test_an_interrupted_run_goes_on_to_identical_bytes(root, make_job, monkeypatch):
+    jobs = [make_job("a", steps=12), make_job("b", steps=9, vectors=4, gradient_accumulation=2)]
+    train_variants(jobs, root=root)
+    folders = [job.folder for job in jobs]
+    whole = [files(folder) for folder in folders]
+    for folder in folders:
+        for path in folder.iterdir():
+            path.unlink()
+    calls, plain = [], training_runs._save
+
+    def stop_after_three(run, *args, **options):
+        plain(run, *args, **options)
+        calls.append(run.done)
+        if len(calls) == 3:
+            raise StoppedError
+
+    monkeypatch.setattr(training_runs, "_save", stop_after_three)
+    with pytest.raises(StoppedError):
+        train_variants(jobs, root=root)
+    assert all((folder / "state.pt").exists() or not list(folder.glob("*")) for folder in folders)
+    monkeypatch.undo()
+    updates, step = [], training_runs.train_variants.__globals__["_save"]
+    monkeypatch.setattr(
+        training_runs, "_save", lambda run, *a, **o: updates.append((run.key, run.done)) or step(run, *a, **o)
+    )
+    results = train_variants(jobs, root=root)
+    assert ("s__a", 3) not in updates  # it went on from its state and did not begin again
+    assert not any(result.reused for result in results.values())
+    for folder, expected in zip(folders, whole, strict=True):
+        assert files(folder) == expected
+
+
+def test_a_lone_interrupted_run_is_bit_identical_also_between_checkpoints(root, make_job, monkeypatch):
+    from ti_pipeline.inversion import trainer
+
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 2)
+    job = make_job("a", steps=11, checkpoint_every=5, latents="random", shuffle_tags=True)
+    train_variants([job], root=root)
+    whole = files(job.folder)
+    plain = training_runs._save
+    for stop in (1, 3, 4):  # saves are at 2, 4, 5, 6, 8, 10 updates
+        for path in job.folder.iterdir():
+            path.unlink()
+        calls = []
+
+        def stopping(run, *args, calls=calls, stop=stop, **options):
+            plain(run, *args, **options)
+            calls.append(run.done)
+            if len(calls) == stop:
+                raise StoppedError
+
+        monkeypatch.setattr(training_runs, "_save", stopping)
+        with pytest.raises(StoppedError):
+            train_variants([job], root=root)
+        monkeypatch.setattr(training_runs, "_save", plain)
+        train_variants([job], root=root)
+        assert files(job.folder) == whole
+
+
+def test_a_killed_process_goes_on_to_identical_bytes(root, make_job, tmp_path_factory):
+    """SIGKILL from within, right after a state was written: nothing gets to clean up."""
+    job = make_job("a", steps=9)
+    train_variants([job], root=root)
+    whole = files(job.folder)
+    for path in job.folder.iterdir():
+        path.unlink()
+    import pickle
+
+    (root / "job.pickle").write_bytes(pickle.dumps(job))
+    script = (
+        "import os, pickle, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from ti_pipeline.inversion import training_runs\n"
+        "torch.set_num_threads(1)\n"
+        "plain = training_runs._save\n"
+        "def save(run, *args, **options):\n"
+        "    plain(run, *args, **options)\n"
+        "    if run.done == 6:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "training_runs._save = save\n"
+        "root = Path(sys.argv[1])\n"
+        "training_runs.train_variants([pickle.loads((root / 'job.pickle').read_bytes())], root=root)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(root)], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert "state.pt" in files(job.folder)
+    assert "training.json" not in files(job.folder)
+    train_variants([job], root=root)
+    assert files(job.folder) == whole
+
+
+@pytest.mark.parametrize("harm", ["cut", "junk", "other fingerprint", "checkpoint gone"])
+def test_an_unusable_state_means_beginning_again(root, make_job, monkeypatch, harm):
+    job = make_job("a")
+    train_variants([job], root=root)
+    whole = files(job.folder)
+    plain = training_runs._finish
+    (job.folder / "training.json").unlink()
+    monkeypatch.setattr(training_runs, "_finish", lambda *_: (_ for _ in ()).throw(StoppedError))
+    with pytest.raises(StoppedError):
+        train_variants([job], root=root)
+    monkeypatch.setattr(training_runs, "_finish", plain)
+    state = job.folder / "state.pt"
+    if harm == "cut":
+        state.write_bytes(state.read_bytes()[:400])
+    elif harm == "junk":
+        state.write_bytes(b"junk")
+    elif harm == "checkpoint gone":
+        (job.folder / "a-3.pt").unlink()
+    else:
+        content = torch.load(state, weights_only=True)
+        torch.save(content | {"fingerprint": "0" * 64}, state)
+    (job.folder / "a-99.pt").write_bytes(b"stale")
+    (job.folder / "mine.txt").write_text("somebody's own file stays")
+    train_variants([job], root=root)
+    found = files(job.folder)
+    assert found.pop("mine.txt")
+    assert found == whole
+
+
+def test_variants_that_cannot_share_a_call_are_grouped_by_themselves(root, make_job, monkeypatch):
+    groups, plain = [], training_runs._train_group
+    monkeypatch.setattr(
+        training_runs,
+        "_train_group",
+        lambda plans, *rest: groups.append(sorted(p.job.name for p in plans)) or plain(plans, *rest),
+    )
+    jobs = [
+        make_job("a"),
+        make_job("b", vectors=8, batch_size=3),
+        make_job("c", clip_skip=2),
+        make_job("d", resolution=128),
+        make_job("e", source="v"),
+        make_job("f", precision="bf16"),
+    ]
+    seen = []
+    results = train_variants(jobs, root=root, progress=lambda done, total, what: seen.append((done, total, what)))
+    assert list(results) == [f"s__{name}" for name in "abcdef"]
+    assert sorted(groups) == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]
+    assert all(0 < done <= total for done, total, _ in seen)
+    assert any("s__a" in what and "s__b" in what for _, _, what in seen)
+
+
+def test_bad_jobs_stop_before_anything_is_trained(root, make_job):
+    good = make_job("a")
+    job = make_job("b")
+    bad = {
+        "no picture to train on": dataclasses.replace(job, crops=job.crops[job.crops.split == "validation"]),
+        r"no caption for posts \[12\]": dataclasses.replace(job, captions=job.captions[job.captions.post_id != 12]),
+    }
+    for words, wrong in bad.items():
+        with pytest.raises(TrainingError, match=f"s__b: .*{words}"):
+            train_variants([good, wrong], root=root)
+    with pytest.raises(BaseModelError, match="nowhere"):
+        train_variants([good, make_job("b", source="nowhere")], root=root)
+    assert not (root / "embeddings").exists()
+
+
+def test_a_changed_crop_is_named(root, make_job):
+    (root / "crops" / "15.png").write_bytes(b"changed")
+    with pytest.raises(TrainingError, match=r"s__a: the crop crops/15\.png is gone or was changed"):
+        train_variants([make_job("a")], root=root)
+
+
+def test_a_clip_skip_deeper_than_the_encoder_is_refused(root, make_job):
+    with pytest.raises(BaseModelError, match="clip_skip 5 is deeper"):
+        train_variants([make_job("a", clip_skip=5)], root=root)
+
+
+def test_broken_numbers_are_reported_after_the_others_are_finished(root, make_job):
+    jobs = [make_job("bad", steps=30, learning_rate="0.005:4, 1e30", checkpoint_every=1), make_job("good", steps=30)]
+    with pytest.raises(
+        TrainingError, match=r"s__bad: at update 5 .* the vectors' norm inf .*last good checkpoint is 4"
+    ):
+        train_variants(jobs, root=root)
+    assert (jobs[1].folder / "training.json").exists()
+    assert not (jobs[0].folder / "training.json").exists()
+    kept = sorted(jobs[0].folder.glob("*.safetensors"))
+    assert kept
+    assert all(bool(torch.isfinite(load_embedding(path).vectors).all()) for path in kept)
+    assert train_variants(jobs[1:], root=root)["s__good"].reused
+
+
+def test_too_little_memory_gives_advice(root, make_job, monkeypatch):
+    from ti_pipeline.inversion import trainer
+
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer, "_losses", exhausted)
+    with pytest.raises(TrainingError, match=r"s__a: the GPU's memory .* batch_size"):
+        train_variants([make_job("a")], root=root)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(root, make_job):
+    (root / "embeddings").write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="embeddings"):
+        train_variants([make_job("a")], root=root)
+
+
+def test_the_record_tells_what_was_kept(root, make_job):
+    job = make_job("a")
+    train_variants([job], root=root)
+    record = json.loads((job.folder / "training.json").read_text())
+    assert record["files"] == {k: v for k, v in files(job.folder).items() if k != "training.json"}

@@ -1,0 +1,220 @@
+"""The page, as a browser's parser sees it: self-contained, harmless whatever tags and artists are called, and true."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import re
+import unicodedata
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ti_pipeline.publishing.pictures import picture, shrunk
+from ti_pipeline.publishing.report import render_report, write_report
+from ti_pipeline.schemas import TABLES
+from ti_pipeline_tests.publishing.conftest import ARTIST, HOSTILE_TAGS, build_results, frame
+
+_VOID = {"meta", "img", "input", "br", "link", "hr"}
+_INLINE = {"bdi", "span", "strong", "a", "i"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the text outside of style and script, and whether every tag is closed."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.open, self.pieces, self.inside = [], [], [], {"style": [], "script": []}
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), (tag, attrs)
+        if tag not in _VOID:
+            self.open.append(tag)
+        if tag not in _INLINE:
+            self.pieces.append(" ")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        raw = self.inside.get(self.open[-1]) if self.open else None
+        (self.pieces if raw is None else raw).append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join("".join(self.pieces).split())
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    return render_report(build_results(tmp_path_factory.mktemp("page")))
+
+
+@pytest.fixture(scope="module")
+def page_text(html):
+    return Page(html).text
+
+
+def test_is_well_formed_and_complete(html):
+    page = Page(html)
+    assert html.startswith("<!DOCTYPE html>")
+    assert page.open == []
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    anchors = {a["href"] for a in page.all("a") if a["href"].startswith("#")}
+    assert anchors == {f"#{i}" for i in ids}
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_asks_nothing_of_the_network(html):
+    page = Page(html)
+    fetching = {"src", "srcset", "action", "data", "poster", "background", "formaction", "style", "ping"}
+    for tag, attrs in page.elements:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form", "svg"}
+        assert not [name for name in attrs if name.startswith("on")], attrs
+        for name in fetching & set(attrs):
+            assert tag == "img"
+            assert attrs[name].startswith("data:image/")
+        if "href" in attrs:
+            assert tag == "a"
+            assert re.match(r"#|https://(e621\.net/posts/\d+|artist\.example/art\?a=1&b=2)$", attrs["href"])
+    css = "".join(page.inside["style"])
+    assert not re.search(r"url\(|@import|http", css)
+
+
+def test_the_security_policy_admits_only_our_own_style_and_script(html):
+    page = Page(html)
+    policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    assert directives["img-src"] == "data:"
+    for kind in ("style", "script"):
+        (content,) = page.inside[kind]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert directives[f"{kind}-src"] == f"'sha256-{digest}'"
+
+
+def test_every_picture_has_words_and_its_true_size(html):
+    pictures = Page(html).all("img")
+    assert len(pictures) >= 4 + 5  # the grids, and plots and sheets
+    for attrs in pictures:
+        assert attrs["alt"].strip()
+        with Image.open(io.BytesIO(base64.b64decode(attrs["src"].partition(",")[2]))) as opened:
+            assert (str(opened.width), str(opened.height)) == (attrs["width"], attrs["height"])
+            assert f"data:image/{opened.format.lower()};" in attrs["src"]
+
+
+def test_hostile_names_are_shown_as_text(html):
+    text = Page(html).text
+    for name in [*HOSTILE_TAGS, ARTIST]:
+        shown = name.replace("\u202e", "\\u202e").replace("\x07", "\\x07")
+        assert " ".join(shown.split()) in text, name
+    assert "javascript:alert(4)" in text
+    assert "# </pre><script>alert(6)</script>" in text
+
+
+def test_nothing_on_the_page_hides_or_reorders_text(html):
+    assert {c for c in html if unicodedata.category(c) in {"Cc", "Cf", "Cs"}} == {"\n"}
+
+
+def test_the_decision_comes_first_and_is_honest(html):
+    text = Page(html).text
+    decision = text[text.index("Decision", text.index("Make it again")) : text.index("Warnings")]
+    assert "a-20 (a after 20 updates)" in decision
+    assert "Overall score 0.875, 95 % interval 0.700–1.000, best of 4 checkpoints" in decision
+    assert "Too close to call: the intervals of 1 other checkpoint reaches its score: b-20" in decision
+    assert "Runner-up: a-10 0.500 (0.200–0.800)" in decision
+    assert "Judged on 8 pictures" in decision
+    assert "/home/someone/clip" in decision
+
+
+def test_a_clear_winner_is_called_clear(results):
+    board = results.leaderboard.assign(tied=lambda table: table["rank"] == 1)
+    text = Page(render_report(dataclasses.replace(results, leaderboard=board))).text
+    assert "No other checkpoint's interval reaches its score." in text
+    assert "Too close to call" not in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a 10, 20 3, 1 4 b 10, 20 2, 2 4",  # mismatches: variant, steps, counts, pictures each
+        "a 10, 20 1, 0 4 b 10, 20 4, 2 4",
+        "10|2: 0.568 20|4: 0.218",  # max and min epoch loss
+        "0.371 over 4 epochs",  # (0.4 + 0.568 + 0.3 + 0.218) / 4 = 0.3715, which a binary float rounds down
+        "posts found 6 5 1 × excluded tag <x>",
+        "3 pictures to train on, 1 held out, of 5.",
+        "solo 50.0 % 50.0 % ± 5.0",
+        "simple background 100.0 % not steered",
+        "curation default: the share of text is 25.0%, wanted 90.0%",
+        "embedding of c is not there: <it> has not been made yet",
+        "1 pictures could not be fetched",
+        "9 tags kept, 3 dropped",
+        "4 captions, 12.5 tags on average; 0 without a tag; 0 shortened",
+        "a 73 0 4 b 5 4 4",  # tokens left, captions cut, captions
+        "b: 4 of 4 captions lose their tail, its vectors leave 5 of 75 tokens",
+        "The 4 pictures remain their artists'.",
+        "unknown artist 2",
+        '"dagster/asset_partition_range_start": "tiny__a", "dagster/asset_partition_range_end": "tiny__b"}\'',
+        'compare --tags \'{"dagster/partition": "tiny"}\'',
+    ],
+)
+def test_says(words, page_text):
+    assert words in page_text
+
+
+def test_same_results_same_bytes(results, html, tmp_path):
+    write_report(results, tmp_path / "reports" / "tiny.html")
+    assert (tmp_path / "reports" / "tiny.html").read_bytes() == html.encode()
+    assert [p.name for p in (tmp_path / "reports").iterdir()] == ["tiny.html"]
+
+
+def test_before_anything_is_measured(nothing_measured):
+    page = Page(render_report(nothing_measured))
+    assert "Nothing has been measured yet, so there is no best checkpoint." in page.text
+    assert "No variant has been trained yet." in page.text
+    assert "There are no grids yet." in page.text
+
+
+def test_empty_tables_make_a_page_too(nothing_measured):
+    tables = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+    empty = dataclasses.replace(
+        nothing_measured, **{t: TABLES[t].empty() for t in tables}, crops={}, captions={}, vocabularies={}
+    )
+    text = Page(render_report(empty)).text
+    assert "0 pictures to train on, 0 held out, of 0." in text
+    assert "There are no captions yet." in text
+
+
+def test_a_grid_that_is_gone_is_a_warning(results):
+    path = results.evaluation_grids.path.iloc[0]
+    (results.root / path).unlink()
+    page = Page(render_report(results))
+    assert f"the grid {path} is gone: run the job compare again" in page.text
+
+
+def test_pictures_share_the_room(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (700, 1100, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+    for path in paths:
+        Image.fromarray(noise).save(path, compress_level=1)
+    for room in (300_000, 2_400_000):
+        made = shrunk(paths, at_most=room)
+        assert sum(map(len, made)) <= room
+        assert 300 <= picture(made[0], "noise").width <= 1100
+    assert picture(shrunk(paths[:1], at_most=50_000_000)[0], "noise").width == 1100  # never made smaller for nothing
+
+
+def test_curations_with_unreached_shares_within_tolerance_are_not_warned_of(results):
+    rows = results.training_set.assign(text=True).to_dict("records")
+    text = Page(render_report(dataclasses.replace(results, training_set=frame("training_set", rows)))).text
+    assert "the share of solo" not in text
+    assert "the share of text is 100.0%, wanted 90.0%" in text
