@@ -82,7 +82,7 @@ class Table:
         for column in self.columns:
             try:
                 array = pa.Array.from_pandas(frame[column.name], type=column.arrow_type())
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            except (pa.ArrowException, OverflowError) as error:
                 raise TableError(f"table {self.name}, column {column.name}: {error}") from error
             if array.null_count and not column.nullable:
                 raise TableError(f"table {self.name}, column {column.name}: {array.null_count} missing values")

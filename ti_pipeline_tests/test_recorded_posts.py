@@ -2,7 +2,6 @@
 
 import collections
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -34,16 +33,18 @@ def recorded() -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     with Emulator(recorded(), {}) as site:
         graph = Graph.new(
             tmp_path_factory.mktemp("fluffy"), {"fluffy": STUDY}, TI_E621_URL=site.url, TI_E621_USERNAME="tester"
         )
         assets = "posts,post_tags,tag_frequencies"
-        done = graph.run("asset", "materialize", "-m", "ti_pipeline.definitions", "--select", assets, "--partition", "fluffy")
+        done = graph.run(
+            "asset", "materialize", "-m", "ti_pipeline.definitions", "--select", assets, "--partition", "fluffy"
+        )
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     graph.job("prepare_captions", "fluffy__none", "fluffy__narrow")
-    yield graph
+    return graph
 
 
 @pytest.fixture(scope="module")

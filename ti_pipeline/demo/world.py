@@ -42,7 +42,7 @@ SPECIES: dict[str, tuple[str, ...]] = {
     "lion": ("pantherine", "felid", "mammal"),
     "domestic_cat": ("felis", "feline", "felid", "mammal"),
     "bear": ("mammal",),
-    "dragon": ("mythological_scalie", "mythological_creature", "mythology", "scalie"),
+    "dragon": ("mythological_scalie", "mythological_creature", "scalie"),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "species": tuple(SPECIES),
@@ -77,7 +77,7 @@ class Attributes:
                 raise ValueError(f"the demo's world has no {name} {value!r}; it knows {', '.join(known)}")
 
     def tags(self) -> dict[str, list[str]]:
-        """Return general and species tags, named as on e621, implications included."""
+        """Return tags by category, named as on e621, implications included."""
         cover = "scales" if self.species == "dragon" else "fur"
         scene = [] if self.background == "simple_background" else ["detailed_background"]
         general = [
@@ -92,7 +92,12 @@ class Attributes:
             *([] if self.accessory == "none" else [self.accessory]),
             *(["facial_markings"] if self.marked else []),
         ]
-        return {"general": sorted(general), "species": sorted([self.species, *SPECIES[self.species]])}
+        return {
+            "general": sorted(general),
+            "species": sorted([self.species, *SPECIES[self.species]]),
+            # The site counts what mythological creatures imply among the copyrights.
+            "copyright": ["mythology"] if self.species == "dragon" else [],
+        }
 
 
 @dataclass(frozen=True)
