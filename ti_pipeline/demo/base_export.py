@@ -11,15 +11,14 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.demo import base_parts
-from ti_pipeline.demo.world import CHOICES, bust, random_attributes, word_of
+from ti_pipeline.demo.world import CHOICES, WORDED, bust, random_attributes, word_of
 from ti_pipeline.files import write_atomically, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
-
-    from ti_pipeline.demo.train_base import World
 
 __all__ = ["SCHEDULER", "export", "measure"]
 
@@ -34,42 +33,51 @@ SCHEDULER: dict[str, Any] = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-MEASURED = ("species", "background", "clothing", "body")
+MEASURED = ("species", "colour", "background", "clothing", "body")  # also what the sample prompts ask for
 _MEAN, _DEVIATION = 0.5, 0.5
 
 
-def export(work: Path, out: Path, tokenizer: Any, world: World, steps: dict[str, int]) -> None:
+def export(work: Path, out: Path, tokenizer: Any) -> None:
     """Write the model folder from the checkpoints in `work`, then measure it and write its card.
 
     Everything is built beside `out` and moved there at the end, so that a killed export leaves the old model whole.
     """
     aside = out.with_name(f".{out.name}-partial")
     shutil.rmtree(aside, ignore_errors=True)
-    curves = _write_parts(work, aside, tokenizer, world)
-    measured = measure(aside, out_sheet=aside / "samples.webp")
-    write_json(aside / "measured.json", measured | {"steps": steps, "drawings": len(world.attributes)})
+    trained = _write_parts(work, aside, tokenizer)
+    curves = trained.pop("curves")
+    measured = measure(aside, out_sheet=aside / "samples.webp") | trained
+    write_json(aside / "measured.json", measured)
     _plot(curves, aside / "losses.webp")
-    (aside / "README.md").write_text(_card(measured, steps, len(world.attributes)), encoding="utf-8")
+    (aside / "README.md").write_text(_card(measured), encoding="utf-8")
+    _replace(out, aside)
+
+
+def _replace(out: Path, new: Path) -> None:
+    """Put the folder `new` where `out` is; the old one goes only once the new one stands."""
+    old = out.with_name(f".{out.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        shutil.rmtree(out)
-    aside.rename(out)
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_parts(work: Path, out: Path, tokenizer: Any, world: World) -> dict[str, list[list[float]]]:
-    """Save the pipeline in fp16 and the scorer beside it; return the training curves."""
+def _write_parts(work: Path, out: Path, tokenizer: Any) -> dict[str, Any]:
+    """Save the pipeline in fp16 and the scorer beside it; return how it was trained, by stage."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from ti_pipeline.demo.train_base import STAGES, encode_world
+    from ti_pipeline.demo.train_base import STAGES
 
+    latents = json.loads((work / "latents.json").read_text(encoding="utf-8"))
     states = {name: torch.load(work / f"{name}.pt", weights_only=True) for name in STAGES}
     clip, autoencoder, unet = base_parts.new_clip(), base_parts.new_autoencoder(), base_parts.new_unet()
     clip.load_state_dict(states["vision"]["model"])
     autoencoder.load_state_dict(states["autoencoder"]["model"])
     unet.load_state_dict(states["unet"]["average"])
-    _, factor = encode_world(world, work)
-    autoencoder.register_to_config(scaling_factor=factor)
+    autoencoder.register_to_config(scaling_factor=latents["scaling_factor"])
     text = CLIPTextModel(CLIPTextConfig(**clip.config.text_config.to_dict()))
     text.load_state_dict(clip.text_model.state_dict())
     pipeline = StableDiffusionPipeline(
@@ -84,7 +92,28 @@ def _write_parts(work: Path, out: Path, tokenizer: Any, world: World) -> dict[st
     )
     pipeline.save_pretrained(out, safe_serialization=True)
     _write_scorer(clip.half(), out / "scorer")
-    return {name: state["curve"] for name, state in states.items()}
+    _tidy_tokenizer(out / "tokenizer")
+    for name in ("text_encoder", "scorer"):
+        # Stored in half, computed in full: transformers would load what the weights are, diffusers' parts are float32.
+        config = out / name / "config.json"
+        write_json(config, json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"})
+    return {
+        "drawings": latents["drawings"],
+        "steps": {name: state["step"] for name, state in states.items()},
+        "minutes": {name: round(state["seconds"] / 60) for name, state in states.items()},
+        "losses": {name: round(state["curve"][-1][1], 4) for name, state in states.items()},
+        "curves": {name: state["curve"] for name, state in states.items()},
+    }
+
+
+def _tidy_tokenizer(folder: Path) -> None:
+    """Write the vocabulary without its white space, half the size, and drop how this machine happened to load it."""
+    vocabulary, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    entries = json.loads(vocabulary.read_text(encoding="utf-8"))
+    compact = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
+    vocabulary.write_text(compact, encoding="utf-8", newline="")
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    write_json(config, {key: value for key, value in settings.items() if key not in {"is_local", "local_files_only"}})
 
 
 def _write_scorer(clip: Any, folder: Path) -> None:
@@ -128,7 +157,7 @@ def measure(folder: Path, *, out_sheet: Path | None = None, fresh: int = 1000, d
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     shown = [random_attributes(random.Random(f"fresh/{index}")) for index in range(fresh)]  # noqa: S311
     pictures = [bust(a, rng=random.Random(f"fresh picture/{index}")) for index, a in enumerate(shown)]  # noqa: S311
-    on_drawings = _accuracy(clip, tokenizer, _pixels(pictures), shown)
+    on_drawings = _accuracy(clip, tokenizer, _pixels(pictures), shown, WORDED)
     pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     asked = shown[:drawn]
@@ -141,13 +170,12 @@ def measure(folder: Path, *, out_sheet: Path | None = None, fresh: int = 1000, d
         made += result.images
     if out_sheet is not None:
         _sheet(made[:64], out_sheet)
-    return {"fresh drawings": on_drawings, "pictures drawn": _accuracy(clip, tokenizer, _pixels(made), asked)}
+    return {"fresh drawings": on_drawings, "pictures drawn": _accuracy(clip, tokenizer, _pixels(made), asked, MEASURED)}
 
 
 def _prompt(attributes: Any) -> str:
-    tags = (attributes.species, attributes.tags()["general"][0], *(getattr(attributes, name) for name in MEASURED[1:]))
-    colour = f"{attributes.colour} {'scales' if attributes.species == 'dragon' else 'fur'}"
-    return ", ".join(dict.fromkeys((tags[0], colour, *tags[2:]))).replace("_", " ")
+    words = ", ".join(word_of(name, getattr(attributes, name)) for name in MEASURED)
+    return words.replace(" fur", " scales") if attributes.species == "dragon" else words
 
 
 def _pixels(pictures: list[Any]) -> torch.Tensor:
@@ -158,12 +186,14 @@ def _pixels(pictures: list[Any]) -> torch.Tensor:
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _accuracy(clip: Any, tokenizer: Any, pixels: torch.Tensor, shown: list[Any]) -> dict[str, float]:
+def _accuracy(
+    clip: Any, tokenizer: Any, pixels: torch.Tensor, shown: list[Any], names: Sequence[str]
+) -> dict[str, float]:
     import torch
 
     found = {}
     with torch.inference_mode():
-        for name in MEASURED:
+        for name in names:
             words = [word_of(name, value) for value in CHOICES[name]]
             ids = tokenizer(words, padding=True, return_tensors="pt").input_ids
             best = clip(input_ids=ids, pixel_values=pixels).logits_per_image.argmax(dim=1).tolist()
@@ -194,12 +224,16 @@ def _plot(curves: dict[str, list[list[float]]], path: Path) -> None:
         figure.savefig(aside)
 
 
-def _card(measured: dict[str, Any], steps: dict[str, int], drawings: int) -> str:
+def _card(measured: dict[str, Any]) -> str:
+    drawn = {name: f"{share:.1%}" for name, share in measured["pictures drawn"].items()}
     rows = "\n".join(
-        f"| {name} | {measured['fresh drawings'][name]:.1%} | {measured['pictures drawn'][name]:.1%} |"
-        for name in MEASURED
+        f"| {name} | {share:.1%} | {drawn.get(name, 'not asked')} | {1 / len(CHOICES[name]):.1%} |"
+        for name, share in measured["fresh drawings"].items()
     )
-    counts = ", ".join(f"{name} {count}" for name, count in steps.items())
+    stages = "\n".join(
+        f"| {name} | {count} | {measured['minutes'][name]} | {measured['losses'][name]} |"
+        for name, count in measured["steps"].items()
+    )
     words = "\n".join(f"- {name}: {', '.join(v.replace('_', ' ') for v in CHOICES[name])}" for name in CHOICES)
     return f"""# The demo's base model
 
@@ -208,16 +242,20 @@ the real CLIP vocabulary; `scorer/` is its CLIP pair (`CLIPModel.from_pretrained
 that this project makes itself, and only **briefly**, on a processor: it is there to show the pipeline at work, not to
 draw well.
 
-Trained by `python -m ti_pipeline.demo.train_base` on {drawings:,} drawings (updates: {counts}).
+Trained by `python -m ti_pipeline.demo.train_base` on {measured["drawings"]:,} drawings:
+
+| part | updates | minutes (about) | loss at the end (running mean) |
+|---|---|---|---|
+{stages}
 
 ![64 pictures drawn by the model](samples.webp)
 ![training losses](losses.webp)
 
 Measured by its own scorer, so by the same hands that made the world; see `measured.json`. Pictures drawn: 20 DDIM
-steps at CFG 6, fixed seeds, prompts of species, colour, background, clothing and body.
+steps at CFG 6, fixed seeds, prompts of {", ".join(MEASURED)}.
 
-| attribute | scorer on fresh drawings | pictures drawn as asked |
-|---|---|---|
+| attribute | scorer on fresh drawings | pictures drawn as asked | by chance |
+|---|---|---|---|
 {rows}
 
 What it knows (words of prompts):
@@ -227,8 +265,3 @@ What it knows (words of prompts):
 Held out from its training: the combinations of colour and eyes of the demo's concepts
 (`ti_pipeline.demo.world.CONCEPTS`). Licence: that of the project; the vocabulary is OpenAI CLIP's (MIT).
 """
-
-
-def card_numbers(folder: Path) -> dict[str, Any]:
-    """Return what `measure` found when the model was exported."""
-    return dict(json.loads((folder / "measured.json").read_text(encoding="utf-8")))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.demo import base_parts
 from ti_pipeline.demo.world import CHOICES, WORDED, Attributes, bust, caption, random_attributes, word_of
-from ti_pipeline.files import write_atomically
+from ti_pipeline.files import write_atomically, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,8 @@ def optimise(
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:
             average.load_state_dict(state["average"])
-    curve, running, saved = state["curve"], 0.0, time.monotonic()
+    curve, running, seconds = state["curve"], state.get("running", 0.0), state.get("seconds", 0.0)
+    begun = saved = time.monotonic()
     for step in range(state["step"], steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps, peak)
@@ -112,7 +113,8 @@ def optimise(
             print(f"{name} {step + 1}/{steps} loss {running:.4f} at {time.strftime('%H:%M:%S')}", flush=True)
         if step + 1 == steps or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             saved = time.monotonic()
-            kept = {"step": step + 1, "curve": curve, "model": model.state_dict()}
+            kept = {"step": step + 1, "curve": curve, "running": running, "seconds": seconds + saved - begun}
+            kept |= {"model": model.state_dict()}
             kept |= {"optimizer": optimizer.state_dict()}
             kept |= {} if average is None else {"average": average.state_dict()}
             with write_atomically(path) as aside:
@@ -144,7 +146,8 @@ def train_clip(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
         _, captions, pictures = world.batch(batch, step, seed)
         ids = tokens(tokenizer, captions, full=False)
         logits, target = model(input_ids=ids, pixel_values=pictures).logits_per_image, torch.arange(batch)
-        return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+        both = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+        return both / 2
 
     optimise("clip", model, loss_of, folder=folder, steps=steps, peak=1e-3)
 
@@ -220,10 +223,11 @@ def train_vision(world: World, tokenizer: Any, folder: Path, *, steps: int, batc
         scale = model.logit_scale.exp()
 
         def against(state: torch.Tensor) -> torch.Tensor:
-            return scale * seen @ functional.normalize(model.text_projection(state), dim=-1).T
+            logits: torch.Tensor = scale * seen @ functional.normalize(model.text_projection(state), dim=-1).T
+            return logits
 
         logits = against(whole)
-        loss = 0.25 * (functional.cross_entropy(logits, torch.arange(batch)))
+        loss: torch.Tensor = 0.25 * functional.cross_entropy(logits, torch.arange(batch))
         for name, state in states.items():
             right = torch.tensor([CHOICES[name].index(getattr(attributes, name)) for attributes in shown])
             loss = loss + functional.cross_entropy(against(state), right)
@@ -242,7 +246,8 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
     from ti_pipeline.demo.base_export import SCHEDULER
 
     torch.manual_seed(seed + 2)
-    latents, _ = encode_world(world, folder)
+    latents, factor = encode_world(world, folder)
+    write_json(folder / "latents.json", {"scaling_factor": factor, "drawings": len(world.attributes)})
     text = trained_text_tower(folder)
     model = base_parts.new_unet()
     average = copy.deepcopy(model).requires_grad_(requires_grad=False)
@@ -313,7 +318,7 @@ def _train(options: argparse.Namespace) -> int:
     if "vision" in stages:
         train_vision(world, tokenizer, options.work, steps=steps["vision"], batch=batch["vision"], seed=options.seed)
     if not options.stage:
-        export(options.work, options.out, tokenizer, world, steps)
+        export(options.work, options.out, tokenizer)
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Layout", "draw_grid", "grid_thumbnail", "layout_of", "write_grids"]
 
 _LEAST_TILE = 96  # smaller cells are enlarged, so that labels stay legible
+_MOST_PIXELS = 60_000_000  # larger grids get smaller cells: beyond 89 million, image programs refuse or warn
 _LONGEST_NAME = 60
 _INK, _PAPER, _PALE = (20, 20, 20), (255, 255, 255), (225, 225, 225)
 
@@ -44,8 +46,9 @@ class Layout:
 
 
 def layout_of(rows: int, columns: int, tile: int) -> Layout:
-    """Return the layout of a grid of `rows` × `columns` tiles of `tile` pixels."""
-    side, gap, font = max(tile, _LEAST_TILE), 4, max(12, min(20, max(tile, _LEAST_TILE) // 12))
+    """Return the layout of a grid of `rows` × `columns` tiles of `tile` pixels, or fewer where there are very many."""
+    side, gap = max(min(tile, math.isqrt(_MOST_PIXELS // (rows * columns))), _LEAST_TILE), 4
+    font = max(12, min(20, side // 12))
     left, head = max(110, side // 2), 3 * (font + 6)
     title = font + 14
     width, height = left + columns * (side + gap), title + head + rows * (side + gap)
@@ -189,32 +192,33 @@ def write_grids(
 ) -> pd.DataFrame:
     """Write every grid of a study and return the `evaluation_grids` table; grids of earlier runs are removed.
 
-    One per variant, axis, seed, sampler and size: rows are checkpoints, columns values. And, where there are several
-    variants, one per axis, seed, sampler and size with each variant's last checkpoint as a row (`variant` = best).
+    One per variant, axis, seed, sampler with its settings, and size: rows are checkpoints, columns values. And, where
+    there are several variants, one for all with each variant's last checkpoint as a row (`variant` = best).
     With `scores`, row labels carry the number of mismatches, as people count them over their grids.
     """
     import pandas as pd
+    from PIL.PngImagePlugin import PngInfo
 
     from ti_pipeline.schemas import TABLES
 
-    plans = list(_plans(images))
-    for old in (root / folder).glob("*.png"):
-        old.unlink()
     rows = []
-    for number, plan in enumerate(plans, start=1):
+    for number, plan in enumerate(_plans(images), start=1):
         name = f"xy_grid-{number:04d}-{plan.seed}-{_safe(plan.head)}"
         found = {(row.checkpoint, row.value): root / str(row.path) for row in plan.images.itertuples()}
         pictures = [[found.get((checkpoint, value)) for value in plan.values] for checkpoint in plan.checkpoints]
         path = root / folder / f"{name}.png"
+        heading = f"{title} · {plan.axis} · seed {plan.seed} · {plan.settings} · {plan.size} px"
         grid = draw_grid(
             pictures,
             row_labels=[_row_label(checkpoint, plan, scores) for checkpoint in plan.checkpoints],
             column_labels=plan.values,
-            title=f"{title} · {plan.axis} · seed {plan.seed} · {plan.sampler} · {plan.size} px",
+            title=heading,
             tile=plan.size,
         )
+        chunks = PngInfo()
+        chunks.add_text("Title", f"{study_name}: {heading}")
         with write_atomically(path) as aside:
-            grid.save(aside, "PNG")
+            grid.save(aside, "PNG", pnginfo=chunks)
         rows.append(
             {
                 "grid": name,
@@ -229,6 +233,10 @@ def write_grids(
                 "path": path.relative_to(root).as_posix(),
             }
         )
+    written = {str(row["path"]) for row in rows}
+    for old in (root / folder).glob("*.png"):
+        if old.relative_to(root).as_posix() not in written:
+            old.unlink()
     columns = [column.name for column in TABLES["evaluation_grids"].columns]
     return pd.DataFrame(rows, columns=columns) if rows else TABLES["evaluation_grids"].empty()
 
@@ -241,6 +249,7 @@ class _Plan:
     variant: str
     seed: int
     sampler: str
+    settings: str
     size: int
     images: pd.DataFrame
     checkpoints: list[str]
@@ -257,14 +266,15 @@ def _plans(images: pd.DataFrame) -> Iterator[_Plan]:
     if len(tables) > 1:
         tables.append(("best", last))
     for variant, of_variant in tables:
-        for key, rows in of_variant.groupby(["axis", "seed", "sampler", "size"], sort=False):
-            axis, seed, sampler, size = key
+        for key, rows in of_variant.groupby(["axis", "seed", "sampler", "steps", "cfg", "size"], sort=False):
+            axis, seed, sampler, steps, cfg, size = key
             ordered = rows if variant == "best" else rows.sort_values("step", kind="stable")
             yield _Plan(
                 axis=str(axis),
                 variant=variant,
                 seed=int(seed),
                 sampler=str(sampler),
+                settings=f"{sampler}, {steps} steps, CFG {cfg:g}",
                 size=int(size),
                 images=ordered,
                 checkpoints=list(dict.fromkeys(ordered.checkpoint)),

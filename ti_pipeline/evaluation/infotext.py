@@ -18,27 +18,43 @@ __all__ = ["infotext", "parse_infotext"]
 # The expression that readers use for the last line.
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _FEWEST_PAIRS = 3
+_NEGATIVE = "Negative prompt:"
 
 
 def infotext(prompt: str, negative: str, settings: Mapping[str, object]) -> str:
     """Return the text of one picture; `settings` in the order in which they should stand."""
     lines = [prompt]
     if negative:
-        lines.append(f"Negative prompt: {negative}")
+        lines.append(f"{_NEGATIVE} {negative}")
     lines.append(", ".join(f"{key}: {_quoted(str(value))}" for key, value in settings.items()))
     return "\n".join(lines)
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value
+    # Quotes and outer spaces are quoted too: readers would take them for their own.
+    needs_it = value != value.strip() or re.search(r'[,:\n"]', value)
+    return json.dumps(value, ensure_ascii=False) if needs_it else value
+
+
+def _unquoted(value: str) -> str:
+    try:
+        read = json.loads(value) if value.startswith('"') else value
+    except ValueError:  # other programs leave quotes as they are
+        return value
+    return str(read)
 
 
 def parse_infotext(text: str) -> dict[str, str]:
-    """Return prompt, negative prompt (as `Prompt`, `Negative prompt`) and all settings of an infotext."""
+    """Return prompt, negative prompt (as `Prompt`, `Negative prompt`) and all settings of an infotext.
+
+    The negative prompt starts at the first line that begins with its mark; a last line of fewer than three pairs is
+    part of the prompt, as readers have it.
+    """
     *lines, last = text.strip().split("\n")
     pairs = _PAIR.findall(last)
     if len(pairs) < _FEWEST_PAIRS:
         lines, pairs = [*lines, last], []
-    head, marker, negative = "\n".join(lines).partition("Negative prompt: ")
-    found = {"Prompt": head.rstrip("\n"), "Negative prompt": negative if marker else ""}
-    return found | {key: json.loads(value) if value.startswith('"') else value for key, value in pairs}
+    start = next((index for index, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
+    negative = "\n".join(lines[start:]).removeprefix(_NEGATIVE)
+    found = {"Prompt": "\n".join(lines[:start]), "Negative prompt": negative.strip()}
+    return found | {key: _unquoted(value) for key, value in pairs}

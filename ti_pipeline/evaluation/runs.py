@@ -50,10 +50,12 @@ def render_variants(
     """Render the suite of several variants; those of one base model after another share it in memory.
 
     `wanted` maps a partition key to the study, the variant's name and its `embedding` table. Returns one
-    `evaluation_images` table per key. Raises what base models, embedding files and suites raise.
+    `evaluation_images` table per key. Raises what base models, embedding files and suites raise, and `PolicyError`
+    for a prompt that names what the content policy excludes.
     """
     from ti_pipeline.evaluation.sampler import render_cells
     from ti_pipeline.evaluation.suites import cells_for
+    from ti_pipeline.files import fingerprint
     from ti_pipeline.inversion.base_models import base_identity, load_base
 
     bases: dict[str, Base] = {}
@@ -62,10 +64,11 @@ def render_variants(
         variant = loaded.study.variant(name)
         source, folder = loaded.study.base_models[variant.base], loaded.path.parent
         identity = base_identity(variant.base, source, folder=folder)
+        cells = cells_for(loaded.study, name, checkpoints, identity)
+        _require_clean_prompts(cells, loaded)
         if identity not in bases:
             bases.clear()  # one base model in memory at a time
             bases[identity] = load_base(variant.base, source, folder=folder)
-        cells = cells_for(loaded.study, name, checkpoints, identity)
         tables[key] = render_cells(
             cells,
             base=bases[identity],
@@ -74,9 +77,28 @@ def render_variants(
             folder=f"evaluation/{loaded.study.name}/{name}",
             batch_size=loaded.study.evaluation.batch_size,
             infotext_extra={"Study": loaded.study.name},
+            study_fingerprint=fingerprint(loaded.study.model_dump(mode="json")),
             progress=progress,
         )
     return tables
+
+
+def _require_clean_prompts(cells: list[Cell], loaded: LoadedStudy) -> None:
+    """Raise `PolicyError` for a finished prompt that names an excluded tag.
+
+    Loading a study checks its prompts and values one by one; only here are they put together.
+    """
+    from ti_pipeline.e621.policy import load_policy
+
+    source = loaded.study.source
+    policy = load_policy(ratings=source.ratings, exclude_tags=source.exclude_tags, do_not_post=source.do_not_post)
+    texts = {
+        (text, f"{loaded.path.name}: evaluation.axes.{cell.axis} with the value {cell.value!r}")
+        for cell in cells
+        for text in (cell.prompt, cell.negative)
+    }
+    for text, where in sorted(texts):
+        policy.require_clean_text(text, where)
 
 
 def _embeddings(cells: list[Cell], checkpoints: pd.DataFrame, root: Path, token: str) -> dict[str, Embedding]:

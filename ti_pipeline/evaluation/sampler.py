@@ -7,6 +7,7 @@ and decoder work row by row. Samplers are diffusers' schedulers. Not here: which
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ti_pipeline.evaluation.infotext import infotext
 from ti_pipeline.files import sha256_of, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -26,9 +27,14 @@ if TYPE_CHECKING:
     from ti_pipeline.inversion.base_models import Base
     from ti_pipeline.inversion.embedding_files import Embedding
 
+    # Encoded prompts, [1, 77, width] each, by checkpoint, clip skip and text.
+    TextStates = dict[tuple[str, int, str], torch.Tensor]
+
 __all__ = ["draw_pictures", "render_cells"]
 
-_CHUNK = "ti_cell"
+# Text chunks of a picture: which cell it is, and the state of the study that asked for it.
+_CELL, _STUDY = "ti_cell", "ti_study"
+_MOST_TEXTS = 512  # encoded prompts kept in memory: about 120 MB at width 768 in fp32
 
 
 def render_cells(
@@ -40,12 +46,15 @@ def render_cells(
     folder: str,
     batch_size: int,
     infotext_extra: Mapping[str, object],
+    study_fingerprint: str = "",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Render the cells that are not there yet and return the `evaluation_images` table of all.
 
-    `embeddings` maps checkpoints to their vectors. A finished picture carries its cell's identity and is kept;
-    pictures of cells that are no longer asked for are removed. When memory runs out the batch is halved.
+    `embeddings` maps checkpoints to their vectors. A finished picture carries its cell's identity and is kept (with
+    the fingerprint of the study that first asked for it); pictures of cells that are no longer asked for are removed.
+    When the device's memory runs out, the batch is halved; raises `torch.OutOfMemoryError` when one picture is too
+    much.
     """
     wanted = {cell.cell: root / folder / f"{cell.cell}.png" for cell in cells}
     for stray in (root / folder).glob("*.png"):
@@ -55,40 +64,46 @@ def render_cells(
     done = len(cells) - len(missing)
     if progress is not None:
         progress(done, len(cells), "pictures")
-    for batch in _batches(missing, batch_size):
-        for cell, pixels in zip(batch, _halving(batch, base, embeddings), strict=True):
-            _save(pixels, wanted[cell.cell], cell, base, infotext_extra)
+    for batch, pictures in _drawn(missing, batch_size, base, embeddings):
+        for cell, pixels in zip(batch, pictures, strict=True):
+            chunks = {
+                "parameters": infotext(cell.prompt, cell.negative, _settings(cell, base, infotext_extra)),
+                _CELL: cell.cell,
+                _STUDY: study_fingerprint,
+            }
+            _save(pixels, wanted[cell.cell], chunks)
         done += len(batch)
         if progress is not None:
             progress(done, len(cells), "pictures")
     return _table(cells, wanted, root)
 
 
-def _batches(cells: Sequence[Cell], size: int) -> list[list[Cell]]:
-    """Group cells that can share a batch: same sampler, steps, size and clip skip."""
+def _drawn(
+    cells: Sequence[Cell], batch_size: int, base: Base, embeddings: Mapping[str, Embedding]
+) -> Iterator[tuple[Sequence[Cell], NDArray[np.uint8]]]:
+    """Yield batches with their pictures; cells share one when sampler, steps, size and clip skip are the same."""
+    import torch
 
     def kind(cell: Cell) -> tuple[Any, ...]:
         return (cell.sampler, cell.steps, cell.size, cell.clip_skip)
 
-    batches = []
+    texts: TextStates = {}
     for _, group in itertools.groupby(sorted(cells, key=kind), key=kind):
-        together = list(group)
-        batches += [together[start : start + size] for start in range(0, len(together), size)]
-    return batches
-
-
-def _halving(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embedding]) -> list[NDArray[np.uint8]]:
-    """Draw a batch; where the device's memory is too small, draw it in halves."""
-    import torch
-
-    try:
-        return list(draw_pictures(cells, base=base, embeddings=embeddings))
-    except torch.OutOfMemoryError:
-        if len(cells) == 1:
-            raise
-        torch.cuda.empty_cache()
-        half = len(cells) // 2
-        return [*_halving(cells[:half], base, embeddings), *_halving(cells[half:], base, embeddings)]
+        rest, room = list(group), batch_size
+        while rest:
+            batch = rest[:room]
+            try:
+                pictures = draw_pictures(batch, base=base, embeddings=embeddings, texts=texts)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                room = len(batch) // 2
+                pictures = None
+            if pictures is None:  # only here: while the error is handled, its frames hold the memory
+                torch.cuda.empty_cache()
+                continue
+            yield batch, pictures
+            rest = rest[len(batch) :]
 
 
 @dataclass(frozen=True)
@@ -99,8 +114,17 @@ class _Texts:
     without: torch.Tensor
 
 
-def draw_pictures(cells: Sequence[Cell], *, base: Base, embeddings: Mapping[str, Embedding]) -> NDArray[np.uint8]:
-    """Draw cells that share sampler, steps, size and clip skip; return uint8 [b, size, size, 3]."""
+def draw_pictures(
+    cells: Sequence[Cell],
+    *,
+    base: Base,
+    embeddings: Mapping[str, Embedding],
+    texts: TextStates | None = None,
+) -> NDArray[np.uint8]:
+    """Draw cells that share sampler, steps, size and clip skip; return uint8 [b, size, size, 3].
+
+    `texts` keeps encoded prompts from call to call; it must not outlive `embeddings`.
+    """
     import numpy as np
     import torch
 
@@ -114,8 +138,8 @@ def draw_pictures(cells: Sequence[Cell], *, base: Base, embeddings: Mapping[str,
     guidance = torch.tensor([cell.cfg for cell in cells], device=base.device, dtype=base.dtype).view(-1, 1, 1, 1)
     options = {"generator": noises} if first.sampler == "Euler a" else {"eta": 0.0}
     with torch.inference_mode():
-        texts = _encode(cells, base, embeddings)
-        states = torch.cat([texts.without, texts.with_prompt])
+        encoded = _encode(cells, base, embeddings, {} if texts is None else texts)
+        states = torch.cat([encoded.without, encoded.with_prompt])
         for time in scheduler.timesteps:
             model_input = scheduler.scale_model_input(torch.cat([latents, latents]), time)
             without, with_prompt = base.unet(model_input, time, encoder_hidden_states=states).sample.chunk(2)
@@ -138,20 +162,23 @@ def _scheduler(base: Base, sampler: str) -> Any:
     from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
     kinds = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}
-    return kinds[sampler].from_config(base.scheduler_config)
+    with warnings.catch_warnings():
+        # diffusers turns tensors into arrays in a way that NumPy 2 announces the end of.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return kinds[sampler].from_config(base.scheduler_config)
 
 
-def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embedding]) -> _Texts:
+def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embedding], known: TextStates) -> _Texts:
     """Encode every different prompt once. The same name stands for other vectors in another checkpoint."""
     import torch
 
     from ti_pipeline.inversion.conditioning import encode_prompts
 
-    known: dict[tuple[str, str], torch.Tensor] = {}
-
     def states(cell: Cell, text: str) -> torch.Tensor:
-        key = (cell.checkpoint, text)
+        key = (cell.checkpoint, cell.clip_skip, text)
         if key not in known:
+            if len(known) >= _MOST_TEXTS:
+                known.clear()
             vectors = {cell.token: embeddings[cell.checkpoint].vectors.to(base.device)}
             known[key] = encode_prompts(base, [text], vectors, clip_skip=cell.clip_skip)
         return known[key]
@@ -162,15 +189,15 @@ def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embeddin
     )
 
 
-def _save(pixels: NDArray[np.uint8], path: Path, cell: Cell, base: Base, extra: Mapping[str, object]) -> None:
+def _save(pixels: NDArray[np.uint8], path: Path, chunks: Mapping[str, str]) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    chunks = PngInfo()
-    chunks.add_text("parameters", infotext(cell.prompt, cell.negative, _settings(cell, base, extra)))
-    chunks.add_text(_CHUNK, cell.cell)
+    info = PngInfo()
+    for name, text in chunks.items():
+        info.add_text(name, text)
     with write_atomically(path) as aside:
-        Image.fromarray(pixels).save(aside, "PNG", pnginfo=chunks)
+        Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
 
 
 def _settings(cell: Cell, base: Base, extra: Mapping[str, object]) -> dict[str, object]:
@@ -199,8 +226,8 @@ def _is_finished(path: Path, cell: str) -> bool:
     try:
         with Image.open(path) as picture:
             picture.load()
-            return picture.info.get(_CHUNK) == cell
-    except OSError:
+            return picture.info.get(_CELL) == cell
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged files
         return False
 
 

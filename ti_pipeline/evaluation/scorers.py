@@ -6,7 +6,6 @@ Method: zero-shot classification and image similarity with CLIP (Radford et al. 
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258
 
 
 class ScorerError(ValueError):
-    """The scorer cannot be loaded or is of the wrong kind; the message says what to set."""
+    """The scorer cannot be loaded, is of the wrong kind, or cannot judge a picture; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,29 +41,30 @@ class Scorer:
     deviation: tuple[float, ...]
 
     def image_features(self, paths: Sequence[Path]) -> torch.Tensor:
-        """Return unit features [len(paths), width] of pictures."""
+        """Return unit features, float32 [len(paths), width], of pictures. Raises `ScorerError` for unreadable ones."""
         import torch
 
         parts = []
         with torch.inference_mode():
             for start in range(0, len(paths), _BATCH):
                 pixels = torch.stack([self._pixels(path) for path in paths[start : start + _BATCH]])
-                parts.append(_features(self.model.get_image_features(pixel_values=pixels)))
-        return torch.nn.functional.normalize(torch.cat(parts).float(), dim=-1)
+                found = self.model.get_image_features(pixel_values=pixels.to(self.model.device))
+                parts.append(_features(found).float().cpu())
+        return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
     def text_features(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return unit features [len(texts), width] of texts."""
+        """Return unit features, float32 [len(texts), width], of texts, each cut after 77 tokens."""
         import torch
 
         ids = self.tokenizer(list(texts), padding=True, truncation=True, max_length=77, return_tensors="pt").input_ids
         with torch.inference_mode():
-            features = _features(self.model.get_text_features(input_ids=ids))
-        return torch.nn.functional.normalize(features.float(), dim=-1)
+            features = _features(self.model.get_text_features(input_ids=ids.to(self.model.device)))
+        return torch.nn.functional.normalize(features.float().cpu(), dim=-1)
 
     @property
     def scale(self) -> float:
         """Return the factor before the softmax that the model was trained with."""
-        return float(self.model.logit_scale.exp())
+        return float(self.model.logit_scale.detach().exp())
 
     def _pixels(self, path: Path) -> torch.Tensor:
         """Return a picture, its shorter side resized, the middle cut out, normalised: float32 [3, size, size]."""
@@ -72,8 +72,11 @@ class Scorer:
         import torch
         from PIL import Image
 
-        with Image.open(path) as picture:
-            rgb = picture.convert("RGB")
+        try:
+            with Image.open(path) as picture:
+                rgb = picture.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+            raise ScorerError(f"{path} is gone or damaged ({error}); run the job that made it again") from error
         factor = self.size / min(rgb.size)
         wide, high = (max(self.size, round(length * factor)) for length in rgb.size)
         rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC)
@@ -89,11 +92,13 @@ def _features(output: Any) -> Any:
 
 
 def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
-    """Load the CLIP model of `evaluation.scorer`; `folder` is that of the study file.
+    """Load the CLIP model of `evaluation.scorer`, onto CUDA where there is one; `folder` is that of the study file.
 
-    Raises `ScorerError` when there is none, it is no CLIP model, or the hub cannot be reached.
+    Raises `ScorerError` when there is none, it is no whole CLIP model, or the hub cannot be reached.
     """
+    import torch
     from transformers import CLIPModel, CLIPTokenizer
+    from transformers.models.auto.image_processing_auto import get_image_processor_config
 
     if source.file is not None or (source.folder is None and source.hub is None):
         raise ScorerError("evaluation.scorer wants a `folder` with a CLIP model or a `hub` id")
@@ -103,15 +108,27 @@ def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
         if not (place / "config.json").is_file():
             raise ScorerError(f"evaluation.scorer: {place} holds no CLIP model (no config.json)")
     try:
-        model = CLIPModel.from_pretrained(place, revision=source.revision, dtype="float32")
+        kind = CLIPModel.config_class.get_config_dict(place, revision=source.revision)[0].get("model_type")
+        if kind != "clip":
+            raise ScorerError(
+                f"evaluation.scorer: {place} cannot be loaded as a CLIP model: it is a model of type {kind}"
+            )
+        model, report = CLIPModel.from_pretrained(
+            place, revision=source.revision, dtype="float32", output_loading_info=True
+        )
         tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place), revision=source.revision)
+        settings = get_image_processor_config(place, revision=source.revision)
+    except ScorerError:
+        raise
     except Exception as error:
         hint = "; hub models need the network once" if source.hub else ""
         raise ScorerError(f"evaluation.scorer: {place} cannot be loaded as a CLIP model: {error}{hint}") from error
-    settings = _preprocessing(place)
+    if report["missing_keys"]:  # transformers would go on with random numbers in their place
+        lacking = f"{len(report['missing_keys'])} weights, e.g. {min(report['missing_keys'])}"
+        raise ScorerError(f"evaluation.scorer: {place} is not a whole CLIP model: it lacks {lacking}")
     size = settings.get("crop_size", model.config.vision_config.image_size)
     return Scorer(
-        model=model.eval(),
+        model=model.eval().to("cuda" if torch.cuda.is_available() else "cpu"),
         tokenizer=tokenizer,
         size=int(size["height"] if isinstance(size, dict) else size),
         mean=tuple(settings.get("image_mean", _MEAN)),
@@ -126,12 +143,6 @@ def _tokenizer_place(place: Path | str) -> Path | str:
     return place
 
 
-def _preprocessing(place: Path | str) -> dict[str, Any]:
-    if isinstance(place, Path) and (place / "preprocessor_config.json").is_file():
-        return dict(json.loads((place / "preprocessor_config.json").read_text(encoding="utf-8")))
-    return {}
-
-
 def score_images(
     images: pd.DataFrame,
     axes: Mapping[str, Axis],
@@ -144,8 +155,9 @@ def score_images(
     """Return the `evaluation_scores` table of rendered pictures.
 
     Metrics per picture: `match` (1 if the asked value wins among its axis' values, else 0) and `probability` (its
-    softmax share), on axes with several values; `concept`, the mean cosine similarity to `references` (pictures of
-    what was to be learned), where there are any.
+    softmax share), on axes with several values: with a single one there is nothing it could be mistaken for;
+    `concept`, the mean cosine similarity to `references` (pictures of what was to be learned), where there are any.
+    Raises `ScorerError` for unreadable pictures, and for those of values that `axes` does not have.
     """
     import pandas as pd
 
@@ -153,20 +165,40 @@ def score_images(
 
     if images.empty:
         return TABLES["evaluation_scores"].empty()
-    seen = scorer.image_features([root / str(path) for path in images.path])
-    if progress is not None:
-        progress(len(images), len(images), "pictures scored")
+    _require_known_values(images, axes)
+    seen = _seen([root / str(path) for path in images.path], scorer, progress)
     parts = []
     if references:
         similarity = (seen @ scorer.image_features(list(references)).T).mean(dim=1)
-        parts.append(images.assign(metric="concept", score=similarity.double().numpy(), read_as=None))
+        unread = pd.array([None] * len(images), dtype="str")
+        parts.append(images.assign(metric="concept", score=similarity.double().numpy(), read_as=unread))
     for name, axis in axes.items():
-        if len(axis.values) > 1:
+        if len(axis.values) > 1 and (images.axis == name).any():
             parts += _choices(images.reset_index(drop=True), seen, name, axis, scorer)
     columns = [column.name for column in TABLES["evaluation_scores"].columns]
     if not parts:
         return TABLES["evaluation_scores"].empty()
-    return pd.concat(parts, ignore_index=True)[columns].astype({"read_as": "str"}).replace({"read_as": {"None": None}})
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _require_known_values(images: pd.DataFrame, axes: Mapping[str, Axis]) -> None:
+    for axis, value in dict.fromkeys(zip(images.axis, images.value, strict=True)):
+        if axis not in axes or value not in axes[axis].values:
+            raise ScorerError(
+                f"there are pictures of {value!r} on the axis {axis!r}, which the study does not have (any more):"
+                " run the job evaluate again"
+            )
+
+
+def _seen(paths: Sequence[Path], scorer: Scorer, progress: Callable[[int, int, str], None] | None) -> torch.Tensor:
+    import torch
+
+    parts = []
+    for start in range(0, len(paths), _BATCH):
+        parts.append(scorer.image_features(paths[start : start + _BATCH]))
+        if progress is not None:
+            progress(min(start + _BATCH, len(paths)), len(paths), "pictures scored")
+    return torch.cat(parts)
 
 
 def _choices(images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer) -> list[pd.DataFrame]:

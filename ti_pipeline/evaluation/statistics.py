@@ -25,7 +25,8 @@ OVERALL = "overall"
 def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Return the `leaderboard` table; ties in score go to the earlier step, then by name.
 
-    `tied` marks checkpoints whose interval reaches the best one's score. Raises `ValueError` without any score.
+    `tied` marks checkpoints whose interval reaches the best one's score. Raises `ValueError` without any score, and
+    when checkpoints were scored on different axes, since their overall scores would not compare.
     """
     import numpy as np
     import pandas as pd
@@ -35,6 +36,7 @@ def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     judged = _judged(scores)
     if judged.empty:
         raise ValueError("there are no scores to rank: run the job evaluate")
+    _require_same_axes(judged)
     rng = np.random.default_rng(seed)
     about = judged.drop_duplicates("checkpoint").set_index("checkpoint")[["variant", "step"]]
     means: dict[tuple[str, str], tuple[float, NDArray[np.float64], int, int]] = {}
@@ -70,6 +72,18 @@ def _judged(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that count, with the board they count on: their axis, or `concept`."""
     used = scores[scores.metric.isin(["match", "concept"])]
     return used.assign(board=used.axis.where(used.metric == "match", "concept"))
+
+
+def _require_same_axes(judged: pd.DataFrame) -> None:
+    boards = judged.groupby("checkpoint", sort=True).board.agg(set)
+    everything = set().union(*boards)
+    for checkpoint, own in boards.items():
+        if own != everything:
+            missing = ", ".join(sorted(everything - own))
+            raise ValueError(
+                f"{checkpoint} has no scores for {missing}, other checkpoints have: the study was changed in between;"
+                " run the job evaluate again for all variants"
+            )
 
 
 def _axis_means(

@@ -19,7 +19,22 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import Study
 
-__all__ = ["DEFAULT_AXES", "Cell", "SuiteError", "axes_of", "cells_for", "chosen_checkpoints", "replaced"]
+__all__ = [
+    "DEFAULT_AXES",
+    "GRID_NAMES",
+    "LEADERBOARD_AXES",
+    "Cell",
+    "SuiteError",
+    "axes_of",
+    "cells_for",
+    "chosen_checkpoints",
+    "replaced",
+]
+
+
+LEADERBOARD_AXES = ("overall", "concept")  # rows that the leaderboard adds to the study's own axes
+GRID_NAMES = ("grids", "best")  # the folder beside those of the variants, and the grid that compares them
+_MARK = "[name]"
 
 
 class SuiteError(ValueError):
@@ -75,28 +90,47 @@ class Cell:
 
     @property
     def cell(self) -> str:
-        """Return 16 hex digits that change whenever the picture would."""
-        place = {"variant", "checkpoint", "step", "axis", "value"}
-        # The place is part of it too: the same picture may be asked for on two axes, and both are rows.
-        return fingerprint({"pixels": {k: v for k, v in asdict(self).items() if k not in place}, **asdict(self)})[:16]
+        """Return 16 hex digits that change whenever the picture would, or its place in the suite.
+
+        The place counts too: the same picture may be asked for on two axes, and both are rows.
+        """
+        return fingerprint(asdict(self))[:16]
 
 
 def axes_of(study: Study) -> Mapping[str, Axis]:
-    """Return the study's axes, or the default ones."""
+    """Return the study's axes, or the default ones. Raises `SuiteError` for names that the leaderboard uses itself."""
+    taken = [name for name in study.evaluation.axes if name in LEADERBOARD_AXES]
+    if taken:
+        raise SuiteError(f"evaluation.axes.{taken[0]}: this name is taken by the leaderboard; give the axis another")
     return study.evaluation.axes or DEFAULT_AXES
 
 
 def replaced(axis: Axis, value: str, token: str) -> tuple[str, str]:
-    """Return prompt and negative prompt for one value, the embedding's name in place of [name]."""
+    """Return prompt and negative prompt for one value, the embedding's name in place of [name].
+
+    A search text of letters that also stand in `[name]` leaves that mark whole; one that holds the mark itself
+    (to compare a prompt with and without the embedding) replaces it. Raises `SuiteError` if it is found nowhere.
+    """
     search = axis.search or axis.values[0]
-    return tuple(text.replace(search, value).replace("[name]", token) for text in (axis.prompt, axis.negative))  # type: ignore[return-value]
+
+    def parts(text: str) -> list[str]:
+        return [text] if _MARK in search else text.split(_MARK)
+
+    def with_value(text: str) -> str:
+        return _MARK.join(part.replace(search, value) for part in parts(text)).replace(_MARK, token)
+
+    if not any(search in part for text in (axis.prompt, axis.negative) for part in parts(text)):
+        raise SuiteError(f"evaluation.axes: the search text {search!r} is nowhere in {axis.prompt!r} but in {_MARK}")
+    return with_value(axis.prompt), with_value(axis.negative)
 
 
 def chosen_checkpoints(checkpoints: pd.DataFrame, wanted: int | list[int]) -> pd.DataFrame:
     """Return the rows to evaluate: so many, evenly spread with the last one, or those of the given steps.
 
-    Raises `SuiteError` for steps that have no checkpoint.
+    Raises `SuiteError` for steps that have no checkpoint, and when there is no checkpoint at all.
     """
+    if checkpoints.empty:
+        raise SuiteError("there are no checkpoints to evaluate: run the job train for this variant")
     ordered = checkpoints.sort_values("step").reset_index(drop=True)
     if isinstance(wanted, list):
         missing = sorted(set(wanted) - set(ordered.step))
@@ -110,7 +144,13 @@ def chosen_checkpoints(checkpoints: pd.DataFrame, wanted: int | list[int]) -> pd
 
 
 def cells_for(study: Study, variant_name: str, checkpoints: pd.DataFrame, base_identity: str) -> list[Cell]:
-    """Return the cells of a variant: checkpoints × axes × values × seeds × samplers × sizes."""
+    """Return the cells of a variant: checkpoints × axes × values × seeds × samplers × sizes.
+
+    Raises `SuiteError` for what `chosen_checkpoints`, `axes_of` and `replaced` refuse, and for variants that are named
+    like the folder of the grids or like the grid across variants.
+    """
+    if variant_name in GRID_NAMES:
+        raise SuiteError(f"variants.{variant_name}: this name is taken by the grids; give the variant another")
     suite, variant = study.evaluation, study.variant(variant_name)
     cells = []
     for row in chosen_checkpoints(checkpoints, suite.checkpoints).itertuples():

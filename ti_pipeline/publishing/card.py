@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.publishing.attribution import artists_counted
 from ti_pipeline.publishing.untrusted import markdown_text
-from ti_pipeline.publishing.verdict import place_of, standings, verdict
+from ti_pipeline.publishing.verdict import boards, place_of, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,12 +96,7 @@ def _public_name(source: BaseModelSource) -> str:
 def _facts(results: StudyResults, released: Released) -> dict[str, Any]:
     study, variant, checkpoint = results.study, released.variant, released.checkpoint
     attribution = released.attribution
-    measured = [
-        row
-        for axis in dict.fromkeys(results.leaderboard.axis)
-        for row in standings(results, str(axis))
-        if row.checkpoint == checkpoint.checkpoint
-    ]
+    measured = [row for rows in boards(results).values() for row in rows if row.checkpoint == checkpoint.checkpoint]
     ratings = results.posts[results.posts.post_id.isin(attribution.post_id)].rating.dropna()
     return {
         "study": study,

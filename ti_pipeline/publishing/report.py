@@ -17,7 +17,7 @@ from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
 from ti_pipeline.publishing.inputs import CLIP_TOKENIZER
 from ti_pipeline.publishing.untrusted import visible, web_address
-from ti_pipeline.publishing.verdict import OVERALL, mismatches, place_of, standings, verdict
+from ti_pipeline.publishing.verdict import OVERALL, boards, mismatches, place_of, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +104,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "results": results,
         "overall": OVERALL,
         "verdict": verdict(results),
-        "boards": {axis: standings(results, axis) for axis in plots["axis_plots"]},
+        "boards": boards(results),
         "mismatches": _by_axis(results),
         "scorer": place_of(study.evaluation.scorer),
         "grids": grids,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ti_pipeline.publishing.inputs import StudyResults
     from ti_pipeline.studies import BaseModelSource
 
-__all__ = ["Mismatches", "Standing", "Verdict", "mismatches", "place_of", "standings", "verdict"]
+__all__ = ["Mismatches", "Standing", "Verdict", "boards", "mismatches", "place_of", "standings", "verdict"]
 
 OVERALL = "overall"
 
@@ -48,7 +48,7 @@ class Verdict:
     pictures: int
     axes: list[str]
     scorer: str
-    by_axis: list[Standing]
+    by_axis: list[tuple[Standing, int]]  # the leader of each axis, and how many others are tied with it
 
     @property
     def clear(self) -> bool:
@@ -76,6 +76,12 @@ def standings(results: StudyResults, axis: str) -> list[Standing]:
     return [_standing(row) for row in rows.itertuples()]
 
 
+def boards(results: StudyResults) -> dict[str, list[Standing]]:
+    """Return every axis of the leaderboard, each best first; `overall` comes before the single axes."""
+    axes = sorted(dict.fromkeys(map(str, results.leaderboard.axis)), key=lambda axis: axis != OVERALL)
+    return {axis: standings(results, axis) for axis in axes}
+
+
 def _standing(row: Any) -> Standing:
     return Standing(
         axis=str(row.axis),
@@ -98,7 +104,7 @@ def verdict(results: StudyResults) -> Verdict | None:
     if not overall:
         return None
     best = overall[0]
-    axes = [axis for axis in dict.fromkeys(map(str, results.leaderboard.axis)) if axis != OVERALL]
+    single = {axis: rows for axis, rows in boards(results).items() if axis != OVERALL}
     scores = results.evaluation_scores.get(best.variant)
     judged = best.pictures if scores is None else int(scores.cell[scores.checkpoint == best.checkpoint].nunique())
     return Verdict(
@@ -107,9 +113,9 @@ def verdict(results: StudyResults) -> Verdict | None:
         tied=[standing for standing in overall[1:] if standing.tied],
         compared=len(overall),
         pictures=judged,
-        axes=axes,
+        axes=list(single),
         scorer=place_of(results.study.evaluation.scorer),
-        by_axis=[standing for axis in axes for standing in standings(results, axis)[:1]],
+        by_axis=[(rows[0], sum(row.tied for row in rows[1:])) for rows in single.values()],
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["CaptionError", "captions_over_budget", "readable", "token_budget", "write_captions"]
 
 CONTEXT_TOKENS = 75  # CLIP's 77 less start and end
-_PLACEHOLDERS = re.compile(r"\[(name|filewords)\]")
+_PLACEHOLDERS = re.compile(r"\[+(name|filewords)\]+")
 # Control characters and separators of lines part words; marks without width (direction of writing, byte order, break
 # hints) do not. Neither is text to learn from, and in logs and file names they do harm. Joiners stay: emoji need them.
 _PARTING = re.compile(r"[,\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -37,11 +37,11 @@ def write_captions(
     """Return the `captions` table: one row per post, also for posts without a tag of the vocabulary.
 
     Order: the plan's categories (others, which only a keep list lets in, after them), within one the commoner tag
-    first, ties by name. The per-image limit keeps each picture's *rarest* tags. A limit must take uses from some
-    tags; taking them from the commonest leaves every tag the largest share of pictures it can have, and the smallest
-    share is what decides whether many tags do harm (so the seed log's author found). Too rare tags are the
-    vocabulary's business; a picture's common tags are also those that tell least about it. Among equally rare tags
-    the earlier in the caption's order stays.
+    first, ties by name. The per-image limit keeps each picture's *rarest* tags (in the study; the earlier in the
+    caption's order if equally rare). A limit must take pictures from some tags. Taken from the commonest, the shares
+    of the pictures move towards each other and the rarest tag loses nothing, and it is the smallest share that decides
+    whether many tags do harm, as the seed log's author found; a common tag also tells least about a single picture.
+    Tags too rare to learn are the vocabulary's business.
     Raises `CaptionError` for plans of a tagger, which this version does not run.
     """
     import numpy as np

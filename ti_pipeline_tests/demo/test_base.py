@@ -28,7 +28,7 @@ def test_diffusers_loads_it_and_it_draws() -> None:
     wolf, bear = (
         pipeline(
             f"{species}, sea, suit",
-            num_inference_steps=8,
+            num_inference_steps=20,
             height=64,
             width=64,
             generator=torch.Generator().manual_seed(1),
@@ -52,12 +52,12 @@ def test_the_scorers_text_tower_is_the_pipelines() -> None:
 
 def test_it_is_small_enough_and_its_card_repeats_what_was_measured() -> None:
     sizes = [path.stat().st_size for path in DEMO_BASE.rglob("*") if path.is_file()]
-    assert sum(sizes) <= 36e6
+    assert sum(sizes) <= 30e6
     assert max(sizes) < 16e6
     measured = json.loads((DEMO_BASE / "measured.json").read_text())
     card = (DEMO_BASE / "README.md").read_text(encoding="utf-8")
-    for name in ("species", "background", "clothing", "body"):
-        assert f"| {name} | {measured['fresh drawings'][name]:.1%} | {measured['pictures drawn'][name]:.1%} |" in card
+    for name, share in measured["pictures drawn"].items():
+        assert f"| {name} | {measured['fresh drawings'][name]:.1%} | {share:.1%} |" in card
     for values in CHOICES.values():
         assert all(value.replace("_", " ") in card for value in values)
 
@@ -93,6 +93,7 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
             assert state.exists()
     one, other = (torch.load(tmp_path / f / "autoencoder.pt", weights_only=True) for f in ("calm", "rough"))
     assert one["step"] == other["step"] == 4
+    assert one["curve"] == [[4, pytest.approx(other["curve"][0][1], rel=1e-4)]]
     for name, weights in one["model"].items():
         torch.testing.assert_close(weights, other["model"][name], atol=1e-6, rtol=1e-5)
 

@@ -26,8 +26,12 @@ def test_the_first_value_is_what_is_searched_for() -> None:
     assert replaced(axis, "lion", "ember") == ("ember, a lion at sea", "lion eyes")
 
 
+def test_the_embeddings_name_is_no_place_to_search() -> None:
+    assert replaced(Axis(prompt="[name], a", values=["a", "b"]), "b", "ab-a") == ("ab-a, b", "")
+
+
 def test_values_may_be_one_line_of_csv_with_quotes() -> None:
-    axis = Axis.model_validate({"prompt": "x, city", "values": 'city, "detailed background, sea", room'})
+    axis = Axis.model_validate({"prompt": "[name], city", "values": 'city, "detailed background, sea", room'})
     assert axis.values == ["city", "detailed background, sea", "room"]
 
 

@@ -234,7 +234,9 @@ def evaluation_tables(root):
         "evaluation_images": images,
         "evaluation_scores": scores,
         "evaluation_grids": frame("evaluation_grids", grids),
-        "leaderboard": frame("leaderboard", board + [row | {"axis": "species"} for row in board]),
+        "leaderboard": frame(
+            "leaderboard", [row | {"axis": axis} for axis in ("clothing", "overall", "species") for row in board]
+        ),
     }
 
 

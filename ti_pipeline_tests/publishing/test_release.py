@@ -169,19 +169,18 @@ def test_card_names_licence_and_hub_base_where_given(results, tmp_path):
     text = (made.folder / "README.md").read_text()
     metadata = yaml.safe_load(text.split("---\n")[1])
     assert (metadata["license"], metadata["base_model"]) == ("cc-by-4.0", "CompVis/stable-diffusion-v1-4")
-    assert 'from_pretrained("CompVis/stable-diffusion-v1-4")' in text
+    assert 'from_pretrained("CompVis/stable-diffusion-v1-4", torch_dtype=torch.float32)' in text
 
 
-def test_card_tells_only_what_the_leaderboard_measured(card, results):
+def test_card_tells_only_what_the_leaderboard_measured(card):
     table = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in card[card.index("## Measured") : card.index("## Training")].splitlines()
         if line.startswith("|")
     ][2:]
-    board = results.leaderboard[results.leaderboard.checkpoint == "a-20"]
-    assert [(row[0], float(row[1]), int(row[3]), int(row[4]), int(row[5])) for row in table] == list(
-        zip(board.axis, board.score, board.pictures, board.mismatches, board["rank"], strict=True)
-    )
+    assert [(row[0], float(row[1]), int(row[3]), int(row[4]), int(row[5])) for row in table] == [
+        (axis, 0.875, 8, 1, 1) for axis in ("overall", "clothing", "species")
+    ]
     assert "best of 4 checkpoints" in card
     assert "too close to call\nagainst b-20 (their intervals reach its score)" in card
     assert "| pictures | 3 trained on, 1 held out |" in card
@@ -197,7 +196,7 @@ def test_card_shows_how_to_use_it(card):
     assert ", clip_skip=1)" in card
 
 
-def test_card_is_harmless_and_private(card, results):
+def test_card_is_harmless_and_private(card):
     outside_code = re.sub(r"```.*?```|`[^`\n]*`", "", card, flags=re.DOTALL)
     assert "<" not in outside_code
     assert "\u202e" not in card

@@ -125,13 +125,14 @@ def test_nothing_on_the_page_hides_or_reorders_text(html):
     assert {c for c in html if unicodedata.category(c) in {"Cc", "Cf", "Cs"}} == {"\n"}
 
 
-def test_the_decision_comes_first_and_is_honest(html):
-    text = Page(html).text
+def test_the_decision_comes_first_and_is_honest(page_text):
+    text = page_text
     decision = text[text.index("Decision", text.index("Make it again")) : text.index("Warnings")]
     assert "a-20 (a after 20 updates)" in decision
     assert "Overall score 0.875, 95 % interval 0.700–1.000, best of 4 checkpoints" in decision
-    assert "Too close to call: the intervals of 1 other checkpoint reaches its score: b-20" in decision
+    assert "Too close to call: the interval of 1 other checkpoint reaches its score: b-20" in decision
     assert "Runner-up: a-10 0.500 (0.200–0.800)" in decision
+    assert "species a-20 and 1 tied 0.875 0.700–1.000" in page_text
     assert "Judged on 8 pictures" in decision
     assert "/home/someone/clip" in decision
 
