@@ -129,8 +129,7 @@ def draw_pictures(
     import torch
 
     first = cells[0]
-    scheduler = _scheduler(base, first.sampler)
-    scheduler.set_timesteps(first.steps, device=base.device)
+    scheduler = _scheduler(base, first.sampler, first.steps)
     noises = [torch.Generator().manual_seed(cell.seed) for cell in cells]
     side = first.size // base.latent_factor
     shape = (int(base.unet.config.in_channels), side, side)
@@ -158,14 +157,16 @@ def _noise(generators: list[torch.Generator], shape: tuple[int, ...], base: Base
     return torch.cat(drawn).to(base.device)
 
 
-def _scheduler(base: Base, sampler: str) -> Any:
+def _scheduler(base: Base, sampler: str, steps: int) -> Any:
     from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
     kinds = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}
     with warnings.catch_warnings():
         # diffusers turns tensors into arrays in a way that NumPy 2 announces the end of.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        return kinds[sampler].from_config(base.scheduler_config)
+        scheduler = kinds[sampler].from_config(base.scheduler_config)
+        scheduler.set_timesteps(steps, device=base.device)
+    return scheduler
 
 
 def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embedding], known: TextStates) -> _Texts:

@@ -121,8 +121,9 @@ def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
     except ScorerError:
         raise
     except Exception as error:
-        hint = "; hub models need the network once" if source.hub else ""
-        raise ScorerError(f"evaluation.scorer: {place} cannot be loaded as a CLIP model: {error}{hint}") from error
+        hint = " (hub models need the network once)" if source.hub else ""
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise ScorerError(f"evaluation.scorer: {place} cannot be loaded as a CLIP model: {cause}{hint}") from error
     if report["missing_keys"]:  # transformers would go on with random numbers in their place
         lacking = f"{len(report['missing_keys'])} weights, e.g. {min(report['missing_keys'])}"
         raise ScorerError(f"evaluation.scorer: {place} is not a whole CLIP model: it lacks {lacking}")

@@ -20,6 +20,7 @@ def tag_frequencies(
 
     `posts_count` is the number of kept posts; shares are of it. Unset, it is the number of posts that have a tag
     (posts without any are not in `post_tags`). `catalog` (columns tag, post_count) adds the whole site's counts.
+    Text columns that are dictionary-encoded already (pandas' `category`) are counted several times as fast.
     Raises `ValueError` if fewer posts are stated than there are, or if a tag has two categories.
     """
     import numpy as np
@@ -41,6 +42,7 @@ def tag_frequencies(
     if len(mixed):
         raise ValueError(f"post_tags gives the tag {post_tags.tag.iloc[mixed[0]]!r} more than one category")
     table = pd.DataFrame({"tag": names, "category": categories.take(category_of), "count": np.bincount(codes)})
+    table = table.astype({"tag": "str", "category": "str"})
     table = table.sort_values(["count", "tag"], ascending=[False, True], ignore_index=True)
     table["share"] = table["count"] / total
     table["rank"] = np.arange(1, len(table) + 1)

@@ -4,7 +4,15 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from ti_pipeline.evaluation.grids import Layout, draw_grid, layout_of, write_grids, write_label
+from ti_pipeline.evaluation.grids import (
+    Layout,
+    _plans,
+    _row_label,
+    draw_grid,
+    layout_of,
+    write_grids,
+    write_label,
+)
 
 SHAPES = [(1, 1), (1, 12), (3, 5), (7, 2), (20, 12)]
 LONG = "a very long label with supercalifragilisticexpialidocious words, commas and more than fits into one cell"
@@ -26,8 +34,7 @@ def test_no_two_boxes_overlap_and_all_lie_inside(shape: tuple[int, int], tile: i
     for box in found:
         assert 0 <= box[0] < box[2] <= layout.size[0]
         assert 0 <= box[1] < box[3] <= layout.size[1]
-    if shape != (20, 12):  # the rest is regular; every pair of 273 boxes only once
-        assert not any(overlap(a, b) for i, a in enumerate(found) for b in found[i + 1 :])
+    assert not any(overlap(a, b) for i, a in enumerate(found) for b in found[i + 1 :])
 
 
 @pytest.mark.parametrize("text", ["wolf", LONG, "x" * 300, "狗 and 🐺", "a\tb\nc", ""])
@@ -78,6 +85,8 @@ def images(tmp_path: Path) -> pd.DataFrame:
                         "value": value,
                         "seed": 6,
                         "sampler": "DDIM",
+                        "steps": 20,
+                        "cfg": 7.0,
                         "size": 64,
                         "prompt": f"ember, {value} / with: *every* sign?",
                         "path": path.name,
@@ -92,6 +101,44 @@ def test_a_study_gets_grids_per_variant_and_one_across(tmp_path: Path) -> None:
     assert table[["rows", "columns"]].to_numpy().tolist() == [[2, 2], [2, 2], [2, 2]]
     assert table.grid[0] == "xy_grid-0001-6-v8_ember_wolf_with_every_sign"
     assert all((tmp_path / path).exists() for path in table.path)
+
+
+def test_one_sampler_with_two_settings_gives_two_grids(tmp_path: Path) -> None:
+    pictures = images(tmp_path).query("variant == 'v8'")
+    both = pd.concat([pictures, pictures.assign(cfg=9.0, cell=pictures.cell + "-9")])
+    table = write_grids("s", both, root=tmp_path, folder="grids", title="S")
+    assert len(table) == 2
+    titles = []
+    for path in table.path:
+        with Image.open(tmp_path / path) as grid:
+            titles.append(grid.info["Title"])
+    assert titles == [f"s: S · species · seed 6 · DDIM, 20 steps, CFG {cfg} · 64 px" for cfg in (7, 9)]
+
+
+def test_the_same_pictures_give_the_same_bytes(tmp_path: Path) -> None:
+    pictures = images(tmp_path)
+    once, again = (write_grids("s", pictures, root=tmp_path, folder=f, title="S") for f in ("one", "two"))
+    assert [(tmp_path / p).read_bytes() for p in once.path] == [(tmp_path / p).read_bytes() for p in again.path]
+
+
+def test_huge_grids_stay_below_what_programs_open() -> None:
+    width, height = layout_of(40, 30, 768).size
+    assert width * height < Image.MAX_IMAGE_PIXELS
+
+
+def test_row_labels_count_mismatches_of_their_own_grid(tmp_path: Path) -> None:
+    pictures = images(tmp_path)
+    scores = pictures.assign(metric="match", score=[0.0, 1.0] * 4, read_as="x")
+    with_scores, without = (
+        write_grids("s", pictures, root=tmp_path, folder=folder, title="S", scores=found)
+        for folder, found in (("with", scores), ("without", None))
+    )
+    assert with_scores.grid.tolist() == without.grid.tolist()
+    plan = next(_plans(pictures))
+    assert [_row_label(name, plan, scores) for name in plan.checkpoints] == [
+        "v8-100 mismatches: 1",
+        "v8-200 mismatches: 1",
+    ]
 
 
 def test_a_missing_picture_is_counted_and_old_grids_go(tmp_path: Path) -> None:

@@ -33,11 +33,26 @@ def test_hashes_are_quoted_so_that_readers_keep_them_whole() -> None:
 values = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30).map(str.strip).filter(bool)
 
 
-@given(value=values)
-def test_any_value_is_read_back_by_the_reference_expression(value: str) -> None:
-    text = infotext("p", "n", {**SETTINGS, "Study": value + ","})
-    assert independent(text)["Study"] == value + ","
-    assert parse_infotext(text)["Study"] == value + ","
+@given(value=values, end=st.sampled_from(["", ",", '"', ":", " "]))
+def test_any_value_is_read_back_by_the_reference_expression(value: str, end: str) -> None:
+    text = infotext("p", "n", {**SETTINGS, "Study": value + end})
+    assert independent(text)["Study"] == value + end
+    assert parse_infotext(text)["Study"] == value + end
+
+
+def test_quotes_of_other_programs_are_left_as_they_are() -> None:
+    found = parse_infotext('p\nSteps: 20, Sampler: DDIM, Seed: 6, Hashes: "a" b')
+    assert found["Hashes"] == '"a" b'
+
+
+def test_the_mark_of_the_negative_prompt_counts_only_where_a_line_starts() -> None:
+    prompt = "a sign with Negative prompt: on it"
+    found = parse_infotext(infotext(prompt, "blurry\ndark", SETTINGS))
+    assert (found["Prompt"], found["Negative prompt"]) == (prompt, "blurry\ndark")
+
+
+def test_a_last_line_of_few_pairs_belongs_to_the_prompt() -> None:
+    assert parse_infotext("a wolf\nat sea, mood: calm")["Prompt"] == "a wolf\nat sea, mood: calm"
 
 
 @pytest.mark.parametrize("negative", ["", "low quality, text"])

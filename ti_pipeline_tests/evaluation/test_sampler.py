@@ -1,3 +1,5 @@
+import dataclasses
+import random
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +26,18 @@ def pipeline(base_folder: Path):
     return made
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers, under NumPy 2
+@pytest.mark.parametrize("kind", [{}, {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_cell_equals_diffusers_own_pipeline(
-    name: str, pipeline, base: Base, embeddings: dict[str, Embedding], tmp_path: Path
+    name: str, kind: dict[str, str], pipeline, base: Base, embeddings: dict[str, Embedding], tmp_path: Path
 ) -> None:
     """The peer: StableDiffusionPipeline with the embedding loaded by its own load_textual_inversion."""
     from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
 
-    kind = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}[name]
-    pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
+    scheduler = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}[name]
+    base = dataclasses.replace(base, scheduler_config=base.scheduler_config | kind)
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **kind)
     save_safetensors(tmp_path / "ember.safetensors", embeddings["v-1"])
     pipeline.load_textual_inversion(str(tmp_path / "ember.safetensors"), token="ember")
     theirs = pipeline(
@@ -72,6 +77,7 @@ def render(cells, base, embeddings, root: Path, **options):
         folder="evaluation/s/v",
         batch_size=4,
         infotext_extra={"Study": "s"},
+        study_fingerprint="f" * 64,
         **options,
     )
 
@@ -94,6 +100,7 @@ def test_rendering_goes_on_where_it_stopped(
     assert sorted(drawn) == sorted([cells[0].cell, cells[2].cell])
     assert len(table) == 3
     with Image.open(tmp_path / table.path[0]) as picture:
+        assert picture.info["ti_study"] == "f" * 64
         said = parse_infotext(picture.info["parameters"])
     assert said["TI hashes"] == "ember: 000000000000"
     assert said["Size"] == "64x64"
@@ -119,4 +126,51 @@ def test_when_memory_runs_out_the_batch_is_halved(
 
     monkeypatch.setattr(sampler, "draw_pictures", small)
     assert len(render([cell(seed=seed, steps=1) for seed in range(4)], base, embeddings, tmp_path)) == 4
-    assert sizes == [4, 2, 1, 1, 2, 1, 1]
+    assert sizes == [4, 2, 1, 1, 1, 1], "what was too much once is not tried again"
+
+
+def test_one_picture_that_is_too_much_is_an_error(
+    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(batch, **options):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(sampler, "draw_pictures", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        render([cell(seed=seed) for seed in range(2)], base, embeddings, tmp_path)
+
+
+def test_a_prompt_is_encoded_once_per_checkpoint_over_all_batches(
+    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ti_pipeline.inversion import conditioning
+
+    real, encoded = conditioning.encode_prompts, []
+
+    def watched(base, prompts, vectors, **options):
+        encoded.extend(prompts)
+        return real(base, prompts, vectors, **options)
+
+    monkeypatch.setattr(conditioning, "encode_prompts", watched)
+    render([cell(seed=s, checkpoint=c, steps=1) for c in ("v-1", "v-2") for s in range(5)], base, embeddings, tmp_path)
+    assert sorted(encoded) == ["", "", "ember, wolf", "ember, wolf"]
+
+
+def test_no_damage_to_a_picture_stops_a_run_or_passes_as_finished(
+    base: Base, embeddings: dict[str, Embedding], tmp_path: Path
+) -> None:
+    one = cell(steps=1)
+    path = tmp_path / render([one], base, embeddings, tmp_path).path[0]
+    whole, draws = path.read_bytes(), random.Random(1)
+    with Image.open(path) as picture:
+        pixels = picture.tobytes()
+    for number in range(120):
+        damaged = bytearray(whole)
+        if number % 2:
+            del damaged[draws.randrange(len(whole)) :]
+        else:
+            damaged[draws.randrange(len(whole))] ^= 1 << draws.randrange(8)
+        path.write_bytes(damaged)
+        if sampler._is_finished(path, one.cell):
+            with Image.open(path) as picture:
+                assert picture.tobytes() == pixels

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from ti_pipeline.demo.world import CHOICES, Attributes, bust
 from ti_pipeline.evaluation.scorers import Scorer, ScorerError, load_scorer, score_images
@@ -42,13 +44,11 @@ def drawn(folder: Path) -> pd.DataFrame:
 
 
 def test_features_equal_transformers_own(scorer: Scorer, tmp_path: Path) -> None:
-    from transformers import CLIPModel, CLIPTokenizer
-
     model = CLIPModel.from_pretrained(DEMO_BASE / "scorer", dtype="float32").eval()
     tokenizer = CLIPTokenizer.from_pretrained(DEMO_BASE / "tokenizer")
     picture = bust(Attributes(species="fox", background="sea", **PLAIN))
     picture.save(tmp_path / "fox.png")
-    pixels = torch.from_numpy(np.asarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
     words = ["sea", "a very long line of many words, forest"]
     with torch.inference_mode():
         out = model(input_ids=tokenizer(words, padding=True, return_tensors="pt").input_ids, pixel_values=pixels)
@@ -86,8 +86,59 @@ def test_wrong_places_say_what_to_set(tmp_path: Path) -> None:
         load_scorer(BaseModelSource(folder="nowhere"), folder=tmp_path)
     with pytest.raises(ScorerError, match="wants a `folder`"):
         load_scorer(BaseModelSource(), folder=tmp_path)
-    with pytest.raises(ScorerError, match="cannot be loaded as a CLIP model"):
+    with pytest.raises(ScorerError, match="cannot be loaded as a CLIP model: it is a model of type clip_text_model"):
         load_scorer(BaseModelSource(folder="text_encoder"), folder=DEMO_BASE)
+
+
+def test_a_model_that_lacks_weights_is_refused_not_filled_with_random_ones(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    shutil.copytree(DEMO_BASE / "tokenizer", tmp_path / "tokenizer")
+    CLIPModel(
+        CLIPConfig(text_config=small, vision_config={**small, "image_size": 16, "patch_size": 8}, projection_dim=4)
+    ).save_pretrained(tmp_path / "scorer")
+    source = BaseModelSource(folder="scorer")
+    assert load_scorer(source, folder=tmp_path).size == 16
+    weights = load_file(tmp_path / "scorer" / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, tmp_path / "scorer" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ScorerError, match=r"it lacks 1 weights, e\.g\. visual_projection"):
+        load_scorer(source, folder=tmp_path)
+
+
+def test_a_hub_model_without_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ScorerError, match=r"evaluation\.scorer: nobody/nothing .*hub models need the network once"):
+        load_scorer(BaseModelSource(hub="nobody/nothing"), folder=tmp_path)
+
+
+def test_pictures_that_cannot_be_judged_are_errors_not_zeros(scorer: Scorer, tmp_path: Path) -> None:
+    images = drawn(tmp_path)
+    with pytest.raises(ScorerError, match="pictures of 'moon' on the axis 'background'"):
+        score_images(images.assign(value="moon"), AXES, scorer, root=tmp_path, references=[])
+    (tmp_path / images.path[1]).write_bytes(b"\x89PNG half")
+    with pytest.raises(ScorerError, match=r"1\.png is gone or damaged"):
+        score_images(images, AXES, scorer, root=tmp_path, references=[])
+    (tmp_path / images.path[1]).unlink()
+    with pytest.raises(ScorerError, match=r"1\.png is gone or damaged"):
+        score_images(images, AXES, scorer, root=tmp_path, references=[])
+
+
+def test_an_axis_of_one_value_has_no_match(scorer: Scorer, tmp_path: Path) -> None:
+    images = drawn(tmp_path).iloc[:1]
+    one = {"background": Axis(prompt="[name], city", values=["city"])}
+    table = score_images(images, one, scorer, root=tmp_path, references=[tmp_path / "0.png"])
+    assert table.metric.tolist() == ["concept"]
+    assert TABLES["evaluation_scores"].problems(table) == []
+
+
+def test_a_value_called_none_is_a_value(scorer: Scorer, tmp_path: Path) -> None:
+    images = drawn(tmp_path).assign(value="None")
+    axes = {"background": Axis(prompt="[name], None", values=["None", "sea"])}
+    table = score_images(images, axes, scorer, root=tmp_path, references=[tmp_path / "0.png"])
+    assert table.read_as[table.metric == "concept"].isna().all()
+    assert set(table.read_as[table.metric == "match"]) <= {"None", "sea"}
 
 
 def test_every_word_of_the_world_is_known() -> None:

@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from PIL import Image
 
-from ti_pipeline.evaluation.statistics import leaderboard
+from ti_pipeline.evaluation.statistics import leaderboard, leaderboard_plot, steps_plot
 from ti_pipeline.schemas import TABLES
 
 
@@ -78,6 +81,29 @@ def test_pictures_of_one_prompt_and_seed_are_resampled_together() -> None:
 def test_the_same_seed_gives_the_same_table() -> None:
     table = scores({"v-1": [1, 0, 1, 1], "v-2": [0, 0, 1, 1]})
     pd.testing.assert_frame_equal(leaderboard(table, seed=3), leaderboard(table.sample(frac=1, random_state=1), seed=3))
+
+
+def test_checkpoints_judged_on_different_axes_are_not_compared() -> None:
+    table = pd.concat([scores({"v-1": [1, 0], "v-2": [1, 1]}), scores({"v-1": [0, 1]}, axis="background")])
+    with pytest.raises(ValueError, match="v-2 has no scores for background"):
+        leaderboard(table, seed=1)
+
+
+def test_identical_checkpoints_are_tied_and_a_clear_loser_is_not() -> None:
+    found = [1.0, 0.0] * 20
+    board = leaderboard(scores({"v-1": found, "v-2": found, "v-3": [0.0] * 40}), seed=1)
+    rows = board[board.axis == "overall"].set_index("checkpoint")
+    assert rows.tied.to_dict() == {"v-1": True, "v-2": True, "v-3": False}
+
+
+@pytest.mark.parametrize("plot", [leaderboard_plot, steps_plot])
+def test_plots_are_pictures_and_the_same_each_time(plot) -> None:
+    board = leaderboard(scores({"v$a$-100": [1, 0], "v$a$-200": [1, 1], "w-100": [0, 0]}), seed=1)
+    drawn = plot(board)
+    with Image.open(io.BytesIO(drawn)) as picture:
+        assert picture.format == "PNG"
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 4
+    assert plot(board) == drawn
 
 
 def test_no_scores_are_an_error_not_a_zero() -> None:

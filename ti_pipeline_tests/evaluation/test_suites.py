@@ -30,6 +30,32 @@ def test_the_embeddings_name_is_no_place_to_search() -> None:
     assert replaced(Axis(prompt="[name], a", values=["a", "b"]), "b", "ab-a") == ("ab-a, b", "")
 
 
+def test_the_name_itself_may_be_searched_to_compare_without_it() -> None:
+    axis = Axis(prompt="[name], wolf", values=["[name], wolf", "wolf"])
+    assert [replaced(axis, value, "ember")[0] for value in axis.values] == ["ember, wolf", "wolf"]
+
+
+def test_a_search_text_only_inside_the_mark_is_an_error() -> None:
+    with pytest.raises(SuiteError, match="'am' is nowhere"):
+        replaced(Axis(prompt="[name], wolf", values=["am", "lion"]), "lion", "ember")
+
+
+@pytest.mark.parametrize("name", ["overall", "concept"])
+def test_axes_named_like_the_leaderboards_own_are_refused(name: str) -> None:
+    with pytest.raises(SuiteError, match=rf"evaluation\.axes\.{name}: this name is taken"):
+        axes_of(study(axes={name: {"prompt": "[name], c", "values": ["c"]}}))
+
+
+def test_variants_named_like_the_folder_of_the_grids_are_refused() -> None:
+    with pytest.raises(SuiteError, match=r"variants\.grids: this name is taken"):
+        cells_for(study(), "grids", checkpoints(1), "base")
+
+
+def test_without_checkpoints_there_is_nothing_to_evaluate() -> None:
+    with pytest.raises(SuiteError, match="no checkpoints"):
+        chosen_checkpoints(checkpoints(), 3)
+
+
 def test_values_may_be_one_line_of_csv_with_quotes() -> None:
     axis = Axis.model_validate({"prompt": "[name], city", "values": 'city, "detailed background, sea", room'})
     assert axis.values == ["city", "detailed background, sea", "room"]

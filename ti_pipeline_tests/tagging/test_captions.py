@@ -155,7 +155,7 @@ def captions(*lines: str) -> pd.DataFrame:
 
 def test_64_vectors_leave_11_tokens(tokenizer):
     assert [token_budget(vectors) for vectors in (1, 64, 75)] == [74, 11, 0]
-    fits, cut = ", ".join(["wolf"] * 5), ", ".join(["wolf"] * 6)  # a word and a comma are a token each
+    fits, cut = "red wolf" + ", wolf" * 4, "wolf" + ", wolf" * 5  # 11 and 12: a word and a comma are a token each
     table = captions_over_budget(captions(fits, cut), vectors=64, tokenizer=tokenizer, template="[name], [filewords]")
     assert table.to_dict("records") == [{"post_id": 2, "tokens": 12, "budget": 11}]
 

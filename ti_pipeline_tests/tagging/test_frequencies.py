@@ -37,6 +37,13 @@ def test_counts_shares_and_ranks():
     assert TABLES["tag_frequencies"].problems(table) == []
 
 
+def test_dictionary_encoded_columns_count_the_same():
+    encoded = POST_TAGS.astype({"tag": "category", "category": "category"})
+    later_first = encoded.assign(tag=encoded.tag.cat.reorder_categories(["wolf", "red", "hat", "fox"]))
+    plain = POST_TAGS.astype({"tag": "str", "category": "str"})
+    pd.testing.assert_frame_equal(tag_frequencies(later_first), tag_frequencies(plain))
+
+
 def test_without_a_count_shares_are_of_posts_with_tags():
     assert tag_frequencies(POST_TAGS).share.tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3])
 

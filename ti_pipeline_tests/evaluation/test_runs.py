@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from ti_pipeline.e621.policy import PolicyError
+from ti_pipeline.evaluation.runs import render_variants
+from ti_pipeline.files import sha256_of
+from ti_pipeline.inversion.embedding_files import Embedding, EmbeddingFileError, save_safetensors
+from ti_pipeline.schemas import TABLES
+from ti_pipeline.studies import Study
+from ti_pipeline.study_files import LoadedStudy
+
+AXES = {"sky": {"prompt": "[name], blue HERE", "search": "HERE", "values": ["sea", "city"]}}
+
+
+def loaded(base_folder: Path, axes: dict[str, object], exclude: list[str]) -> LoadedStudy:
+    study = Study.model_validate(
+        {
+            "name": "s",
+            "source": {"kind": "demo", "exclude_tags": exclude},
+            "base_models": {"b": {"folder": str(base_folder)}},
+            "variants": {"v": {"vectors": 2, "base": "b", "steps": 1, "token": "ember"}},
+            "evaluation": {"axes": axes, "seeds": [6], "sizes": [64], "samplers": [{"steps": 1}]},
+        }
+    )
+    return LoadedStudy(study, base_folder.parent / "s.yaml", "")
+
+
+def trained(root: Path) -> pd.DataFrame:
+    path = root / "embeddings/s/v/v-1.safetensors"
+    save_safetensors(path, Embedding("v-1", torch.ones(2, 32), step=1))
+    return pd.DataFrame(
+        [
+            {
+                "checkpoint": "v-1",
+                "step": 1,
+                "sha256": sha256_of(path),
+                "safetensors_path": path.relative_to(root).as_posix(),
+            }
+        ]
+    )
+
+
+def test_a_variant_is_rendered_from_its_files(base_folder: Path, tmp_path: Path) -> None:
+    tables = render_variants({"s__v": (loaded(base_folder, AXES, []), "v", trained(tmp_path))}, root=tmp_path)
+    assert TABLES["evaluation_images"].problems(tables["s__v"]) == []
+    assert tables["s__v"].prompt.tolist() == ["ember, blue sea", "ember, blue city"]
+    assert all((tmp_path / path).exists() for path in tables["s__v"].path)
+
+
+def test_a_swapped_embedding_file_is_refused(base_folder: Path, tmp_path: Path) -> None:
+    table = trained(tmp_path)
+    save_safetensors(tmp_path / table.safetensors_path[0], Embedding("v-1", torch.zeros(2, 32), step=1))
+    with pytest.raises(EmbeddingFileError, match=r"v-1\.safetensors is gone or was changed"):
+        render_variants({"s__v": (loaded(base_folder, AXES, []), "v", table)}, root=tmp_path)
+
+
+def test_a_prompt_that_becomes_an_excluded_tag_only_when_put_together_is_refused(
+    base_folder: Path, tmp_path: Path
+) -> None:
+    study = loaded(base_folder, AXES, ["blue_city"])
+    with pytest.raises(PolicyError, match=r"s\.yaml: evaluation\.axes\.sky with the value 'city'"):
+        render_variants({"s__v": (study, "v", trained(tmp_path))}, root=tmp_path)
+    assert not (tmp_path / "evaluation").exists()
