@@ -109,7 +109,10 @@ class ParquetTables(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """Return the frame of an input, or `{partition key: frame}` where the asset asks for a dict."""
         table = context.asset_key.path[-1]
-        keys = list(context.asset_partition_keys) if context.has_asset_partitions else [None]
+        keys: list[str | None] = [None]
+        if context.has_asset_partitions:  # in the order of the study's file, which Dagster's subsets do not keep
+            wanted = set(context.asset_partition_keys)
+            keys = [key for key in context.asset_partitions_def.get_partition_keys() if key in wanted]
         frames = {key: self._read(table, key, context) for key in keys}
         found = {key: frame for key, frame in frames.items() if frame is not None}
         if _wants_dict(context):

@@ -5,22 +5,11 @@ Here: the declaration only. A test holds it to the table contracts and to the as
 
 from typing import Final
 
+from ti_pipeline.study_fields import CATEGORIES
+
 __all__ = ["LINEAGE"]
 
-_TAG_COLUMNS = tuple(
-    ("posts", f"tags_{category}")
-    for category in (
-        "general",
-        "artist",
-        "contributor",
-        "copyright",
-        "character",
-        "species",
-        "invalid",
-        "meta",
-        "lore",
-    )
-)
+_TAG_COLUMNS = tuple(("posts", f"tags_{category}") for category in CATEGORIES)
 _ALIASES = (("tag_aliases", "antecedent"), ("tag_aliases", "consequent"))
 _CHECKPOINT = {name: (("embedding", name),) for name in ("checkpoint", "step")}
 

@@ -6,6 +6,7 @@ Here: column names, Arrow types, meanings, bounds. Not here: how a table is comp
 from __future__ import annotations
 
 from ti_pipeline.contracts import Column, Table, TableError, from_arrow
+from ti_pipeline.study_fields import CATEGORIES
 
 __all__ = ["TABLES", "Column", "Table", "TableError", "from_arrow"]
 
@@ -83,20 +84,7 @@ _POSTS = (
                 nullable=True,
             ),
             Column("sources", "strings", "where the artist published it"),
-            *(
-                Column(f"tags_{c}", "strings", f"{c} tags as the source has them")
-                for c in (
-                    "general",
-                    "artist",
-                    "contributor",
-                    "copyright",
-                    "character",
-                    "species",
-                    "invalid",
-                    "meta",
-                    "lore",
-                )
-            ),
+            *(Column(f"tags_{c}", "strings", f"{c} tags as the source has them") for c in CATEGORIES),
         ),
         key=("post_id",),
     ),

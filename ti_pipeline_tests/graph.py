@@ -13,8 +13,6 @@ import pyarrow.parquet as pq
 
 from ti_pipeline.schemas import from_arrow
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 @dataclass(frozen=True)
 class Graph:
@@ -51,7 +49,7 @@ class Graph:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
-            cwd=REPOSITORY,
+            cwd=self.studies,  # without DAGSTER_HOME, Dagster makes a home of its own where it is started
             env=self.process_environment,
             capture_output=True,
             text=True,

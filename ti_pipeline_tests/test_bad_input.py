@@ -22,7 +22,7 @@ base_models: {{demo: {{folder: {base}}}, later: {{}}, gone: {{folder: nowhere}}}
 curation: {{min_side: 32, {curation}}}
 crops: {{sizes: [64]}}
 common: {{steps: {steps}, batch_size: 1, checkpoint_every: {steps}, base: demo}}
-variants: {{one: {{vectors: 4}}, unset: {{vectors: 4, base: later}}, missing: {{vectors: 4, base: gone}}}}
+variants: {{x1: {{vectors: 4}}, x2: {{vectors: 4, base: later}}, x3: {{vectors: 4, base: gone}}}}
 evaluation:
   seeds: [6]
   sizes: [64]
@@ -86,7 +86,7 @@ def test_strange_tags_are_data(graph: Graph) -> None:
 
 @pytest.mark.parametrize(
     ("variant", "words"),
-    [("unset", "base_models.later"), ("missing", "base_models.gone")],
+    [("x2", "base_models.later"), ("x3", "base_models.gone")],
 )
 def test_a_base_model_that_is_not_there_is_named(graph: Graph, variant: str, words: str) -> None:
     assert words in graph.job("train", f"s__{variant}", succeeds=False)
@@ -115,6 +115,7 @@ def killed_during(graph: Graph, job: str, key: str, sign: str) -> None:
     """Start a job and kill it, with everything it started, once its log shows `sign`."""
     process = subprocess.Popen(
         graph.command("job", "execute", "-m", "ti_pipeline.definitions", "-j", job, *job_tags(key)),
+        cwd=graph.studies,
         env=graph.process_environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -139,8 +140,8 @@ STEPS = [
     ("prepare", "s", "image_audit - STEP_START"),
     ("prepare", "s", "vocabulary - STEP_START"),
     ("prepare", "s", "crops - STEP_START"),
-    ("train", "s__one", "training"),
-    ("evaluate", "s__one", "pictures: 0 of"),
+    ("train", "s__x1", "training"),
+    ("evaluate", "s__x1", "pictures: 0 of"),
     ("compare", "s", "evaluation_grids - STEP_START"),
     ("compare", "s", "release - STEP_START"),
 ]

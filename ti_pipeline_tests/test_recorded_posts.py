@@ -22,7 +22,7 @@ captions:
   wide: {categories: [species, general], budgets: {species: 159, general: 41}}
   middle: {categories: [species, general], budgets: {species: 22, general: 95}}
   narrow: {categories: [species, general], budgets: {species: 5, general: 49}}
-variants: {one: {vectors: 8, base: later, steps: 1, captions: wide}}
+variants: {x1: {vectors: 8, base: later, steps: 1, captions: wide}}
 """
 
 pytestmark = [needs_shared, pytest.mark.slow]

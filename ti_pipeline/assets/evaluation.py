@@ -70,13 +70,14 @@ def evaluation_scores(
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
         crop_key = str(Key(study, str(STUDIES[study].study.variant(part).crop)))
-        folders = [f"evaluation/{study}/{part}", "crops/" + crop_key.replace("__", "/")]
-        with store.work(reads=folders) as root:
+        folder, crops_folder = f"evaluation/{study}/{part}", "crops/" + "/".join(split(crop_key))
+        with store.work(reads=[crops_folder], writes=[folder]) as root:
             return score_variant(
                 STUDIES[study],
                 evaluation_images[key],
                 crops[crop_key],
                 root=root,
+                folder=folder,
                 progress=LogProgress(context),
             )
 

@@ -6,6 +6,7 @@ Here: what connects tables with the sampler and the scorer. Not here: how a pict
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from ti_pipeline.contracts import TableError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ti_pipeline.study_files import LoadedStudy
 
     Progress = Callable[[int, int, str], None]
+
+_SCORING = "1"  # raise it when the same pictures would get other scores
 
 __all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together"]
 
@@ -56,7 +59,7 @@ def render_variants(
     from ti_pipeline.evaluation.sampler import render_cells
     from ti_pipeline.evaluation.suites import cells_for
     from ti_pipeline.files import fingerprint
-    from ti_pipeline.inversion.base_models import base_identity, load_base
+    from ti_pipeline.inversion.base_models import base_identity
 
     bases: dict[str, Base] = {}
     tables = {}
@@ -66,13 +69,9 @@ def render_variants(
         identity = base_identity(variant.base, source, folder=folder)
         cells = cells_for(loaded.study, name, checkpoints, identity)
         _require_clean_prompts(cells, loaded)
-        if identity not in bases:
-            bases.clear()  # one base model in memory at a time
-            bases[identity] = load_base(variant.base, source, folder=folder)
         tables[key] = render_cells(
             cells,
-            base=bases[identity],
-            embeddings=_embeddings(cells, checkpoints, root, str(variant.token)),
+            load=functools.partial(_load, bases, loaded, name, identity, cells, checkpoints, root),
             root=root,
             folder=f"evaluation/{loaded.study.name}/{name}",
             batch_size=loaded.study.evaluation.batch_size,
@@ -81,6 +80,26 @@ def render_variants(
             progress=progress,
         )
     return tables
+
+
+def _load(
+    bases: dict[str, Base],
+    loaded: LoadedStudy,
+    name: str,
+    identity: str,
+    cells: list[Cell],
+    checkpoints: pd.DataFrame,
+    root: Path,
+) -> tuple[Base, dict[str, Embedding]]:
+    """Return a variant's base model, kept in `bases` for the next one, and its checkpoints' vectors."""
+    from ti_pipeline.inversion.base_models import load_base
+
+    variant = loaded.study.variant(name)
+    embeddings = _embeddings(cells, checkpoints, root, str(variant.token))
+    if identity not in bases:
+        bases.clear()  # one base model in memory at a time
+        bases[identity] = load_base(variant.base, loaded.study.base_models[variant.base], folder=loaded.path.parent)
+    return bases[identity], embeddings
 
 
 def _require_clean_prompts(cells: list[Cell], loaded: LoadedStudy) -> None:
@@ -124,17 +143,35 @@ def score_variant(
     crops: pd.DataFrame,
     *,
     root: Path,
+    folder: str,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Score a variant's pictures with the study's scorer, against its held-out crops (else those trained on).
 
-    Returns an `evaluation_scores` table. Raises `ScorerError` when the scorer cannot be loaded.
+    Returns an `evaluation_scores` table. It is kept in `folder` with the fingerprint of pictures, references, axes and
+    scorer, and used again while that is the same. Raises `ScorerError` when the scorer cannot be loaded.
     """
-    from ti_pipeline.evaluation.scorers import load_scorer, score_images
+    import pyarrow.parquet as pq
+
+    from ti_pipeline.evaluation.scorers import load_scorer, score_images, scorer_identity
     from ti_pipeline.evaluation.suites import axes_of
+    from ti_pipeline.files import fingerprint, write_atomically
+    from ti_pipeline.schemas import from_arrow
 
     good = crops[crops.status == "ok"]
     held_out = good[good.split == "validation"]
-    references = [root / path for path in (held_out if len(held_out) else good).path]
-    scorer = load_scorer(loaded.study.evaluation.scorer, folder=loaded.path.parent)
-    return score_images(images, axes_of(loaded.study), scorer, root=root, references=references, progress=progress)
+    references = held_out if len(held_out) else good
+    axes, source = axes_of(loaded.study), loaded.study.evaluation.scorer
+    judged = [images.cell.tolist(), images.sha256.tolist(), references.sha256.tolist()]
+    rules = [_SCORING, {name: axis.model_dump() for name, axis in axes.items()}]
+    key = fingerprint([*judged, *rules, scorer_identity(source, folder=loaded.path.parent)]).encode()
+    kept = root / folder / "scores.parquet"
+    if kept.exists() and (pq.read_schema(kept).metadata or {}).get(b"fingerprint") == key:
+        return from_arrow(pq.read_table(kept))
+    scorer = load_scorer(source, folder=loaded.path.parent)
+    paths = [root / str(path) for path in references.path]
+    table = score_images(images, axes, scorer, root=root, references=paths, progress=progress)
+    arrow = TABLES["evaluation_scores"].to_arrow(table)
+    with write_atomically(kept) as aside:
+        pq.write_table(arrow.replace_schema_metadata({b"fingerprint": key}), aside)
+    return table

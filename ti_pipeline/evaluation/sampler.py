@@ -40,8 +40,7 @@ _MOST_TEXTS = 512  # encoded prompts kept in memory: about 120 MB at width 768 i
 def render_cells(
     cells: Sequence[Cell],
     *,
-    base: Base,
-    embeddings: Mapping[str, Embedding],
+    load: Callable[[], tuple[Base, Mapping[str, Embedding]]],
     root: Path,
     folder: str,
     batch_size: int,
@@ -51,7 +50,8 @@ def render_cells(
 ) -> pd.DataFrame:
     """Render the cells that are not there yet and return the `evaluation_images` table of all.
 
-    `embeddings` maps checkpoints to their vectors. A finished picture carries its cell's identity and is kept (with
+    `load` gives the base model and the vectors by checkpoint, and is called only if there is anything to draw. A whole
+    picture carries its cell's identity and is kept (with
     the fingerprint of the study that first asked for it); pictures of cells that are no longer asked for are removed.
     When the device's memory runs out, the batch is halved; raises `torch.OutOfMemoryError` when one picture is too
     much.
@@ -64,6 +64,9 @@ def render_cells(
     done = len(cells) - len(missing)
     if progress is not None:
         progress(done, len(cells), "pictures")
+    if not missing:
+        return _table(cells, wanted, root)
+    base, embeddings = load()
     for batch, pictures in _drawn(missing, batch_size, base, embeddings):
         for cell, pixels in zip(batch, pictures, strict=True):
             chunks = {

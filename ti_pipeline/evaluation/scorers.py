@@ -6,6 +6,7 @@ Method: zero-shot classification and image similarity with CLIP (Radford et al. 
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import Axis, BaseModelSource
 
-__all__ = ["Scorer", "ScorerError", "load_scorer", "score_images"]
+__all__ = ["Scorer", "ScorerError", "load_scorer", "score_images", "scorer_identity"]
 
 _BATCH = 32
 # CLIP's own, for folders that bring no preprocessor_config.json.
@@ -142,6 +143,21 @@ def _tokenizer_place(place: Path | str) -> Path | str:
     if isinstance(place, Path) and not any((place / name).exists() for name in ("tokenizer.json", "vocab.json")):
         return place.parent / "tokenizer"
     return place
+
+
+def scorer_identity(source: BaseModelSource, *, folder: Path) -> str:
+    """Return what tells one scorer from another without loading it: its files' sha256, or its hub id and revision."""
+    from ti_pipeline.files import fingerprint, sha256_of
+
+    if source.folder is None:
+        return fingerprint([source.hub, source.revision, source.file])
+    place = folder / Path(os.path.expandvars(source.folder)).expanduser()
+    files = {path.resolve() for path in place.glob("*") if path.is_file()}
+    index = place / "model.safetensors.index.json"
+    if index.is_file():  # its weights may lie in other folders
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files |= {(place / name).resolve() for name in named}
+    return fingerprint([(path.name, sha256_of(path)) for path in sorted(files)])
 
 
 def score_images(

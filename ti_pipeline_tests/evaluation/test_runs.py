@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ti_pipeline.e621.policy import PolicyError
+from ti_pipeline.evaluation import runs, scorers
 from ti_pipeline.evaluation.runs import render_variants
 from ti_pipeline.files import sha256_of
 from ti_pipeline.inversion.embedding_files import Embedding, EmbeddingFileError, save_safetensors
@@ -64,3 +65,47 @@ def test_a_prompt_that_becomes_an_excluded_tag_only_when_put_together_is_refused
     with pytest.raises(PolicyError, match=r"s\.yaml: evaluation\.axes\.sky with the value 'city'"):
         render_variants({"s__v": (study, "v", trained(tmp_path))}, root=tmp_path)
     assert not (tmp_path / "evaluation").exists()
+
+
+def test_scores_are_used_again_only_while_pictures_and_scorer_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    from ti_pipeline_tests.tiny_models import DEMO_BASE
+
+    study = Study.model_validate(
+        {
+            "name": "s",
+            "source": {"kind": "demo"},
+            "base_models": {"b": {}},
+            "variants": {"v8": {"vectors": 8, "base": "b", "steps": 1}},
+            "evaluation": {
+                "scorer": {"folder": str(DEMO_BASE / "scorer")},
+                "axes": {"species": {"prompt": "[name], wolf", "values": ["wolf", "bear"]}},
+            },
+        }
+    )
+    loaded = LoadedStudy(study, tmp_path / "s.yaml", "")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "cell.png")
+    row = {"cell": "c", "variant": "v8", "checkpoint": "v8-1", "step": 1, "axis": "species", "value": "wolf", "seed": 6}
+    row |= {"path": "cell.png", "sha256": sha256_of(tmp_path / "cell.png")}
+    images = pd.DataFrame([row])
+    crops = pd.DataFrame([{"status": "ok", "split": "validation", "path": "cell.png", "sha256": row["sha256"]}])
+    loads: list[object] = []
+    real = scorers.load_scorer
+
+    def counted(source, *, folder):
+        loads.append(source)
+        return real(source, folder=folder)
+
+    monkeypatch.setattr(scorers, "load_scorer", counted)
+
+    def score(pictures: pd.DataFrame) -> pd.DataFrame:
+        return runs.score_variant(loaded, pictures, crops, root=tmp_path, folder="evaluation/s/v8")
+
+    first, again = score(images), score(images)
+    pd.testing.assert_frame_equal(first, again, check_dtype=False)
+    assert len(loads) == 1
+    score(images.assign(sha256="f" * 64))
+    assert len(loads) == 2

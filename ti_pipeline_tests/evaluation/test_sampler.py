@@ -71,8 +71,7 @@ def test_a_picture_does_not_depend_on_its_batch(name: str, base: Base, embedding
 def render(cells, base, embeddings, root: Path, **options):
     return render_cells(
         cells,
-        base=base,
-        embeddings=embeddings,
+        load=lambda: (base, embeddings),
         root=root,
         folder="evaluation/s/v",
         batch_size=4,
