@@ -41,7 +41,7 @@ test: install  ## run the tests
 ui: home  ## Dagster's web UI on http://127.0.0.1:3000
 	$(DAGSTER) dev -h 127.0.0.1 -p 3000
 
-check: install  ## lint, types, definitions
+check: home  ## lint, types, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
