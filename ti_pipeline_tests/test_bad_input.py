@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from ti_pipeline.demo.world import demo_posts
+from ti_pipeline.demo.posts import demo_posts
 from ti_pipeline_tests.graph import Graph, job_tags
 from ti_pipeline_tests.tiny_models import DEMO_BASE
 
@@ -41,7 +41,8 @@ def study(pictures: Path, name: str = "s", curation: str = "", steps: int = 3) -
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight good pictures with sidecars, and bad ones among them."""
     folder = tmp_path_factory.mktemp("pictures")
-    for index, post in enumerate(demo_posts(concept="ember", count=8, seed=1)):
+    flawless = [post for post in demo_posts(concept="ember", count=16, seed=1) if post.truth.flaw is None]
+    for index, post in enumerate(flawless[:8]):
         (folder / f"good{index}.jpg").write_bytes(post.data())
         (folder / f"good{index}.txt").write_text("wolf, 'quoted', ../up, sl/ash, 🐺, \x07bell, \u202ertl", "utf-8")
     good = (folder / "good0.jpg").read_bytes()

@@ -6,21 +6,19 @@ Here: files, sample sheet and the numbers on the card. Not here: training (`trai
 from __future__ import annotations
 
 import json
-import random
 import shutil
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.demo import base_parts
-from ti_pipeline.demo.world import CHOICES, WORDED, bust, random_attributes, word_of
+from ti_pipeline.demo.base_measures import ASKED, CFG, STEPS, measure
+from ti_pipeline.demo.world import CHOICES, CONCEPTS, HELD_OUT_STYLES
 from ti_pipeline.files import write_atomically, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
-
-__all__ = ["SCHEDULER", "export", "measure"]
+__all__ = ["SCHEDULER", "export"]
 
 SCHEDULER: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -33,12 +31,11 @@ SCHEDULER: dict[str, Any] = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-MEASURED = ("species", "colour", "background", "clothing", "body")  # also what the sample prompts ask for
 _MEAN, _DEVIATION = 0.5, 0.5
 
 
-def export(work: Path, out: Path, tokenizer: Any) -> None:
-    """Write the model folder from the checkpoints in `work`, then measure it and write its card.
+def export(work: Path, out: Path, tokenizer: Any, *, note: str = "") -> None:
+    """Write the model folder from the checkpoints in `work`, then measure it and write its card, with a `note` in it.
 
     Everything is built beside `out` and moved there at the end, so that a killed export leaves the old model whole.
     """
@@ -46,7 +43,7 @@ def export(work: Path, out: Path, tokenizer: Any) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     trained = _write_parts(work, aside, tokenizer)
     curves = trained.pop("curves")
-    measured = measure(aside, out_sheet=aside / "samples.webp") | trained
+    measured = measure(aside, sheet=aside / "samples.webp") | trained | {"note": note}
     write_json(aside / "measured.json", measured)
     _plot(curves, aside / "losses.webp")
     (aside / "README.md").write_text(_card(measured), encoding="utf-8")
@@ -144,75 +141,6 @@ def _write_scorer(clip: Any, folder: Path) -> None:
     )
 
 
-def measure(folder: Path, *, out_sheet: Path | None = None, fresh: int = 1000, drawn: int = 240) -> dict[str, Any]:
-    """Return how often the scorer names fresh drawings' attributes, and those of pictures the model draws.
-
-    `fresh` drawings come from seeds that training never used; `drawn` pictures from 20 DDIM steps at CFG 6.
-    """
-    import torch
-    from diffusers import StableDiffusionPipeline
-    from transformers import CLIPModel, CLIPTokenizer
-
-    clip = CLIPModel.from_pretrained(folder / "scorer", dtype=torch.float32).eval()
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    shown = [random_attributes(random.Random(f"fresh/{index}")) for index in range(fresh)]  # noqa: S311
-    pictures = [bust(a, rng=random.Random(f"fresh picture/{index}")) for index, a in enumerate(shown)]  # noqa: S311
-    on_drawings = _accuracy(clip, tokenizer, _pixels(pictures), shown, WORDED)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    asked = shown[:drawn]
-    made = []
-    for start in range(0, drawn, 40):
-        prompts = [_prompt(a) for a in asked[start : start + 40]]
-        noise = [torch.Generator().manual_seed(start + index) for index in range(len(prompts))]
-        size = base_parts.PICTURE_SIZE
-        result = pipeline(prompts, num_inference_steps=20, guidance_scale=6.0, generator=noise, height=size, width=size)
-        made += result.images
-    if out_sheet is not None:
-        _sheet(made[:64], out_sheet)
-    return {"fresh drawings": on_drawings, "pictures drawn": _accuracy(clip, tokenizer, _pixels(made), asked, MEASURED)}
-
-
-def _prompt(attributes: Any) -> str:
-    words = ", ".join(word_of(name, getattr(attributes, name)) for name in MEASURED)
-    return words.replace(" fur", " scales") if attributes.species == "dragon" else words
-
-
-def _pixels(pictures: list[Any]) -> torch.Tensor:
-    import numpy as np
-    import torch
-
-    stacked = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _accuracy(
-    clip: Any, tokenizer: Any, pixels: torch.Tensor, shown: list[Any], names: Sequence[str]
-) -> dict[str, float]:
-    import torch
-
-    found = {}
-    with torch.inference_mode():
-        for name in names:
-            words = [word_of(name, value) for value in CHOICES[name]]
-            ids = tokenizer(words, padding=True, return_tensors="pt").input_ids
-            best = clip(input_ids=ids, pixel_values=pixels).logits_per_image.argmax(dim=1).tolist()
-            right = [CHOICES[name][index] == getattr(a, name) for index, a in zip(best, shown, strict=True)]
-            found[name] = round(sum(right) / len(right), 4)
-    return found
-
-
-def _sheet(pictures: list[Any], path: Path) -> None:
-    from PIL import Image
-
-    side = base_parts.PICTURE_SIZE
-    sheet = Image.new("RGB", (8 * side, -(-len(pictures) // 8) * side))
-    for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index % 8 * side, index // 8 * side))
-    with write_atomically(path) as aside:
-        sheet.resize((sheet.width * 2, sheet.height * 2), Image.Resampling.LANCZOS).save(aside, quality=85)
-
-
 def _plot(curves: dict[str, list[list[float]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
@@ -225,22 +153,28 @@ def _plot(curves: dict[str, list[list[float]]], path: Path) -> None:
 
 
 def _card(measured: dict[str, Any]) -> str:
-    drawn = {name: f"{share:.1%}" for name, share in measured["pictures drawn"].items()}
+    drawn = measured["pictures drawn"]
     rows = "\n".join(
-        f"| {name} | {share:.1%} | {drawn.get(name, 'not asked')} | {1 / len(CHOICES[name]):.1%} |"
+        f"| {name} | {share:.1%} | {_share(drawn, name)} | {1 / len(CHOICES[name]):.1%} |"
         for name, share in measured["fresh drawings"].items()
+        if name != "count"
     )
     stages = "\n".join(
-        f"| {name} | {count} | {measured['minutes'][name]} | {measured['losses'][name]} |"
+        f"| {name} | {count:,} | {measured['minutes'][name]} | {measured['losses'][name]} |"
         for name, count in measured["steps"].items()
+    )
+    areas = "\n".join(f"| {name} | {area:.3f} |" for name, area in measured["concept AUC"].items())
+    tables = "\n\n".join(
+        f"{name.capitalize()}, {of}:\n\n{_confusion_table(table)}"
+        for of, by_name in measured["confusion"].items()
+        for name, table in by_name.items()
     )
     words = "\n".join(f"- {name}: {', '.join(v.replace('_', ' ') for v in CHOICES[name])}" for name in CHOICES)
     return f"""# The demo's base model
 
 A Stable Diffusion folder of diffusers (`StableDiffusionPipeline.from_pretrained`), 64 × 64 px, v-prediction, with
 the real CLIP vocabulary; `scorer/` is its CLIP pair (`CLIPModel.from_pretrained`). Trained from nothing but drawings
-that this project makes itself, and only **briefly**, on a processor: it is there to show the pipeline at work, not to
-draw well.
+that this project makes itself.
 
 Trained by `python -m ti_pipeline.demo.train_base` on {measured["drawings"]:,} drawings:
 
@@ -248,20 +182,48 @@ Trained by `python -m ti_pipeline.demo.train_base` on {measured["drawings"]:,} d
 |---|---|---|---|
 {stages}
 
+{textwrap.fill(measured["note"], 119)}
+
 ![64 pictures drawn by the model](samples.webp)
 ![training losses](losses.webp)
 
-Measured by its own scorer, so by the same hands that made the world; see `measured.json`. Pictures drawn: 20 DDIM
-steps at CFG 6, fixed seeds, prompts of {", ".join(MEASURED)}.
+Measured by its own scorer, so by the same hands that made the world (`docs/scorer-crosscheck.md` asks somebody
+else's features); see `measured.json`. {measured["fresh drawings"]["count"]:,} fresh drawings in all trained styles;
+{drawn["count"]:,} pictures drawn in {STEPS} DDIM steps at CFG {CFG:g} with fixed seeds, prompts of {", ".join(ASKED)};
+{measured["pictures a second"]} pictures a second.
 
 | attribute | scorer on fresh drawings | pictures drawn as asked | by chance |
 |---|---|---|---|
 {rows}
 
-What it knows (words of prompts):
+Is this the held-out concept? Area under the ROC curve of the similarity to 40 reference pictures, 200 fresh pictures
+of the concept against 800 of anything else:
+
+| concept | area |
+|---|---|
+{areas}
+
+What it knows (words of prompts; the styles are artists, `flat (artist)`):
 
 {words}
 
-Held out from its training: the combinations of colour and eyes of the demo's concepts
-(`ti_pipeline.demo.world.CONCEPTS`). Licence: that of the project; the vocabulary is OpenAI CLIP's (MIT).
+Held out from its training: the combinations of colour and eyes of the demo's characters
+({", ".join(CONCEPTS)}: `ti_pipeline.demo.world.CONCEPTS`) and the styles {" and ".join(HELD_OUT_STYLES)}. Licence:
+that of the project; the vocabulary is OpenAI CLIP's (MIT).
+
+## Confusion
+
+Rows: what is shown or asked for; columns: what the scorer reads.
+
+{tables}
 """
+
+
+def _share(drawn: dict[str, float], name: str) -> str:
+    return f"{drawn[name]:.1%}" if name in drawn else "not asked"
+
+
+def _confusion_table(table: dict[str, dict[str, int]]) -> str:
+    lines = [f"| | {' | '.join(table)} |", "|---" * (len(table) + 1) + "|"]
+    lines += [f"| {value} | {' | '.join(map(str, row.values()))} |" for value, row in table.items()]
+    return "\n".join(lines).replace("_", " ")

@@ -29,15 +29,18 @@ __all__ = ["main"]
 
 STAGES = ("clip", "autoencoder", "unet", "vision")
 SECONDS_BETWEEN_CHECKPOINTS = 60
+PAIRS = 0.04  # of the drawings show two characters
+MIN_SNR = 5.0
 COARSE = 16  # patches of the vision tower that only teaches the text tower: four times as fast
 
 
 @dataclass(frozen=True)
 class World:
-    """Drawings in memory: `pictures` uint8 [n, 3, 64, 64], and what each shows."""
+    """Drawings in memory: `pictures` uint8 [n, 3, 64, 64], what each shows, and who stands beside it, if anyone."""
 
     pictures: torch.Tensor
     attributes: list[Attributes]
+    beside: list[Attributes | None]
 
     @classmethod
     def draw(cls, count: int, seed: int) -> World:
@@ -46,13 +49,16 @@ class World:
         import torch
 
         pictures = torch.empty((count, 3, base_parts.PICTURE_SIZE, base_parts.PICTURE_SIZE), dtype=torch.uint8)
-        attributes = []
+        attributes: list[Attributes] = []
+        beside: list[Attributes | None] = []
         for index in range(count):
             rng = random.Random(f"{seed}/{index}")  # noqa: S311 - drawings, not secrets
             attributes.append(random_attributes(rng))
-            pixels = np.asarray(bust(attributes[-1], base_parts.PICTURE_SIZE, rng))
+            second = rng.random() < PAIRS
+            beside.append(random_attributes(rng, style=attributes[-1].style) if second else None)
+            pixels = np.asarray(bust(attributes[-1], base_parts.PICTURE_SIZE, rng, beside[-1]))
             pictures[index] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-        return cls(pictures, attributes)
+        return cls(pictures, attributes, beside)
 
     def batch(self, size: int, step: int, seed: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
         """Return the indices [size] of a step's drawings, their captions, and pictures in -1..1 [size, 3, 64, 64]."""
@@ -60,7 +66,7 @@ class World:
 
         rng = random.Random(f"{seed}/batch/{step}")  # noqa: S311 - drawings, not secrets
         indices = [rng.randrange(len(self.attributes)) for _ in range(size)]
-        captions = [caption(self.attributes[index], rng) for index in indices]
+        captions = [caption(self.attributes[index], rng, self.beside[index]) for index in indices]
         return torch.tensor(indices), captions, self.pictures[indices].float() / 127.5 - 1
 
 
@@ -134,22 +140,60 @@ def tokens(tokenizer: Any, captions: list[str], *, full: bool) -> torch.Tensor:
     return tokenizer(captions, padding=padding, max_length=77, truncation=True, return_tensors="pt").input_ids  # type: ignore[no-any-return]
 
 
-def train_clip(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
-    """Train the CLIP pair: symmetric cross-entropy over the batch (Radford et al. 2021)."""
+def zero_shot_words() -> dict[str, list[str]]:
+    """Return the words among which a picture is to be classified, by attribute, in the order of its choices."""
+    return {name: [word_of(name, value) for value in CHOICES[name]] for name in WORDED}
+
+
+def pair_loss(seen: torch.Tensor, whole: torch.Tensor, words: torch.Tensor, shown: list[Attributes]) -> torch.Tensor:
+    """Return how badly pictures and texts match.
+
+    Symmetric cross-entropy of pictures and their captions over the batch (Radford et al. 2021), and for each attribute
+    the cross-entropy of a classification among its words. `seen` and `whole` are unit features [batch, width] of
+    pictures and captions, `words` those of all zero-shot words [words, width]; the first two are already scaled.
+    """
     import torch
     from torch.nn import functional
 
-    torch.manual_seed(seed)
-    model = base_parts.new_clip(COARSE)
+    logits, target = seen @ whole.T, torch.arange(len(seen))
+    loss = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 8
+    start = 0
+    for name in WORDED:
+        end = start + len(CHOICES[name])
+        right = torch.tensor([CHOICES[name].index(getattr(attributes, name)) for attributes in shown])
+        loss = loss + functional.cross_entropy(seen @ words[start:end].T, right)
+        start = end
+    return loss
+
+
+def train_pair(world: World, tokenizer: Any, folder: Path, *, text: Any, steps: int, batch: int, seed: int) -> None:
+    """Train a CLIP pair: first with coarse patches for the sake of its text tower, then a fine one to that tower.
+
+    With a frozen `text` tower given, only the vision tower and both projections learn (Zhai et al. 2022, the towers
+    swapped).
+    """
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(seed + (3 if text else 0))
+    model = base_parts.new_clip() if text else base_parts.new_clip(COARSE)
+    if text:
+        model.text_model.load_state_dict(text.state_dict())
+        model.text_model.requires_grad_(requires_grad=False)
+    ids_of_words = tokens(tokenizer, [word for words in zero_shot_words().values() for word in words], full=False)
+
+    def written(ids: torch.Tensor) -> torch.Tensor:
+        state = model.text_model(input_ids=ids).pooler_output
+        return functional.normalize(model.text_projection(state), dim=-1)
 
     def loss_of(step: int) -> torch.Tensor:
-        _, captions, pictures = world.batch(batch, step, seed)
-        ids = tokens(tokenizer, captions, full=False)
-        logits, target = model(input_ids=ids, pixel_values=pictures).logits_per_image, torch.arange(batch)
-        both = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
-        return both / 2
+        indices, captions, pictures = world.batch(batch, step, seed + (3 if text else 0))
+        shown = [world.attributes[index] for index in indices.tolist()]
+        seen = functional.normalize(model.visual_projection(model.vision_model(pictures).pooler_output), dim=-1)
+        whole = written(tokens(tokenizer, captions, full=False))
+        return pair_loss(seen * model.logit_scale.exp().clamp(max=100), whole, written(ids_of_words), shown)
 
-    optimise("clip", model, loss_of, folder=folder, steps=steps, peak=1e-3)
+    optimise("vision" if text else "clip", model, loss_of, folder=folder, steps=steps, peak=1e-3)
 
 
 def train_autoencoder(world: World, folder: Path, *, steps: int, batch: int, seed: int) -> None:
@@ -157,6 +201,7 @@ def train_autoencoder(world: World, folder: Path, *, steps: int, batch: int, see
     import torch
 
     torch.manual_seed(seed + 1)
+    (folder / "latents.pt").unlink(missing_ok=True)
     model = base_parts.new_autoencoder().to(memory_format=torch.channels_last)
 
     def loss_of(step: int) -> torch.Tensor:
@@ -175,9 +220,17 @@ def train_autoencoder(world: World, folder: Path, *, steps: int, batch: int, see
 
 
 def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
-    """Return the latents' means [n, 8, 8, 8], scaled to unit deviation, and the factor that does so."""
+    """Return the latents' means [n, 8, 8, 8], scaled to unit deviation, and the factor that does so.
+
+    They are kept in `latents.pt`, which belongs to `autoencoder.pt`: training the autoencoder anew deletes it.
+    """
     import torch
 
+    kept = folder / "latents.pt"
+    if kept.exists():
+        found = torch.load(kept, weights_only=True)
+        if len(found["latents"]) == len(world.attributes):
+            return found["latents"].float(), found["factor"]
     model = base_parts.new_autoencoder()
     model.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True)["model"])
     model.eval().requires_grad_(requires_grad=False)
@@ -185,6 +238,8 @@ def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
         parts = [model.encode(part.float() / 127.5 - 1).latent_dist.mean for part in torch.split(world.pictures, 256)]
     latents = torch.cat(parts).float()
     factor = 1 / latents.std().item()
+    with write_atomically(kept) as aside:
+        torch.save({"latents": (latents * factor).half(), "factor": factor}, aside)
     return latents * factor, factor
 
 
@@ -197,47 +252,11 @@ def trained_text_tower(folder: Path) -> Any:
     return pair.text_model.eval().requires_grad_(requires_grad=False)
 
 
-def train_vision(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
-    """Fit a fine vision tower and both projections to the frozen text tower (Zhai et al. 2022, the towers swapped).
-
-    Each attribute is a classification among its words, beside the contrast with whole captions.
-    """
-    import torch
-    from torch.nn import functional
-
-    torch.manual_seed(seed + 3)
-    text = trained_text_tower(folder)
-    model = base_parts.new_clip()
-    model.text_model.load_state_dict(text.state_dict())
-    model.text_model.requires_grad_(requires_grad=False)
-    with torch.no_grad():
-        words = {name: [word_of(name, value) for value in CHOICES[name]] for name in WORDED}
-        states = {n: text(input_ids=tokens(tokenizer, w, full=False)).pooler_output for n, w in words.items()}
-
-    def loss_of(step: int) -> torch.Tensor:
-        indices, captions, pictures = world.batch(batch, step, seed + 3)
-        shown = [world.attributes[index] for index in indices.tolist()]
-        with torch.no_grad():
-            whole = text(input_ids=tokens(tokenizer, captions, full=False)).pooler_output
-        seen = functional.normalize(model.visual_projection(model.vision_model(pictures).pooler_output), dim=-1)
-        scale = model.logit_scale.exp()
-
-        def against(state: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = scale * seen @ functional.normalize(model.text_projection(state), dim=-1).T
-            return logits
-
-        logits = against(whole)
-        loss: torch.Tensor = 0.25 * functional.cross_entropy(logits, torch.arange(batch))
-        for name, state in states.items():
-            right = torch.tensor([CHOICES[name].index(getattr(attributes, name)) for attributes in shown])
-            loss = loss + functional.cross_entropy(against(state), right)
-        return loss
-
-    optimise("vision", model, loss_of, folder=folder, steps=steps, peak=1e-3)
-
-
 def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
-    """Train the UNet on v-prediction (Salimans & Ho 2022), one caption in ten left empty for guidance."""
+    """Train the UNet on v-prediction (Salimans & Ho 2022), one caption in ten left empty for guidance.
+
+    Each step of noise weighs min(SNR, 5) / (SNR + 1) (Hang et al. 2023, for v-prediction).
+    """
     import copy
 
     import torch
@@ -252,6 +271,8 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
     model = base_parts.new_unet()
     average = copy.deepcopy(model).requires_grad_(requires_grad=False)
     scheduler = DDIMScheduler(**SCHEDULER)
+    ratio = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
+    weights = ratio.clamp(max=MIN_SNR) / (ratio + 1)
 
     def loss_of(step: int) -> torch.Tensor:
         indices, captions, _ = world.batch(batch, step, seed + 2)
@@ -266,7 +287,8 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
             with torch.no_grad():
                 states = text(input_ids=tokens(tokenizer, captions, full=True)).last_hidden_state
             predicted = model(noisy, times, encoder_hidden_states=states).sample
-        loss: torch.Tensor = (predicted.float() - target).square().mean()
+        error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
+        loss: torch.Tensor = (weights[times] * error).mean()
         return loss
 
     optimise("unet", model, loss_of, folder=folder, steps=steps, peak=1.5e-3, average=average)
@@ -279,15 +301,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("data/store/demo_base"), help="checkpoints, to go on from")
     parser.add_argument("--bpe", type=Path, help="CLIP's bpe_simple_vocab_16e6.txt.gz; else the tokenizer in --out")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages, without the export")
-    parser.add_argument("--drawings", type=int, default=30_000)
+    parser.add_argument("--drawings", type=int, default=40_000)
     parser.add_argument(
-        "--steps", type=int, nargs=4, default=(700, 900, 1600, 600), metavar=STAGES, help="updates a stage"
+        "--steps", type=int, nargs=4, default=(500, 1600, 6000, 2400), metavar=STAGES, help="updates a stage"
     )
     parser.add_argument(
-        "--batch", type=int, nargs=4, default=(256, 32, 64, 96), metavar=STAGES, help="drawings an update"
+        "--batch", type=int, nargs=4, default=(128, 32, 64, 96), metavar=STAGES, help="drawings an update"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = all")
+    parser.add_argument("--note", default="", help="a sentence for the card: how this training differed")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished model")
     options = parser.parse_args(arguments)
     if (options.out / "model_index.json").exists() and not options.overwrite and not options.stage:
@@ -309,16 +332,18 @@ def _train(options: argparse.Namespace) -> int:
     steps, batch = dict(zip(STAGES, options.steps, strict=True)), dict(zip(STAGES, options.batch, strict=True))
     stages = options.stage or STAGES
     if "clip" in stages:
-        train_clip(world, tokenizer, options.work, steps=steps["clip"], batch=batch["clip"], seed=options.seed)
+        size = batch["clip"]
+        train_pair(world, tokenizer, options.work, text=None, steps=steps["clip"], batch=size, seed=options.seed)
     if "autoencoder" in stages:
         size = batch["autoencoder"]
         train_autoencoder(world, options.work, steps=steps["autoencoder"], batch=size, seed=options.seed)
     if "unet" in stages:
         train_unet(world, tokenizer, options.work, steps=steps["unet"], batch=batch["unet"], seed=options.seed)
     if "vision" in stages:
-        train_vision(world, tokenizer, options.work, steps=steps["vision"], batch=batch["vision"], seed=options.seed)
+        text, size = trained_text_tower(options.work), batch["vision"]
+        train_pair(world, tokenizer, options.work, text=text, steps=steps["vision"], batch=size, seed=options.seed)
     if not options.stage:
-        export(options.work, options.out, tokenizer)
+        export(options.work, options.out, tokenizer, note=options.note)
     return 0
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import torch
+    from PIL import Image
 
     from ti_pipeline.studies import Axis, BaseModelSource
 
-__all__ = ["Scorer", "ScorerError", "load_scorer", "score_images", "scorer_identity"]
+__all__ = ["Scorer", "ScorerError", "concept_similarity", "load_scorer", "score_images", "scorer_identity"]
 
 _BATCH = 32
 # CLIP's own, for folders that bring no preprocessor_config.json.
@@ -41,14 +42,14 @@ class Scorer:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
-    def image_features(self, paths: Sequence[Path]) -> torch.Tensor:
-        """Return unit features, float32 [len(paths), width], of pictures. Raises `ScorerError` for unreadable ones."""
+    def image_features(self, pictures: Sequence[Path | Image.Image]) -> torch.Tensor:
+        """Return unit features, float32 [len(pictures), width]. Raises `ScorerError` for unreadable files."""
         import torch
 
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(paths), _BATCH):
-                pixels = torch.stack([self._pixels(path) for path in paths[start : start + _BATCH]])
+            for start in range(0, len(pictures), _BATCH):
+                pixels = torch.stack([self._pixels(picture) for picture in pictures[start : start + _BATCH]])
                 found = self.model.get_image_features(pixel_values=pixels.to(self.model.device))
                 parts.append(_features(found).float().cpu())
         return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
@@ -67,17 +68,13 @@ class Scorer:
         """Return the factor before the softmax that the model was trained with."""
         return float(self.model.logit_scale.detach().exp())
 
-    def _pixels(self, path: Path) -> torch.Tensor:
+    def _pixels(self, picture: Path | Image.Image) -> torch.Tensor:
         """Return a picture, its shorter side resized, the middle cut out, normalised: float32 [3, size, size]."""
         import numpy as np
         import torch
         from PIL import Image
 
-        try:
-            with Image.open(path) as picture:
-                rgb = picture.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-            raise ScorerError(f"{path} is gone or damaged ({error}); run the job that made it again") from error
+        rgb = _opened(picture) if isinstance(picture, Path) else picture.convert("RGB")
         factor = self.size / min(rgb.size)
         wide, high = (max(self.size, round(length * factor)) for length in rgb.size)
         rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC)
@@ -85,6 +82,16 @@ class Scorer:
         cut = np.asarray(rgb.crop((left, top, left + self.size, top + self.size)), dtype=np.float32) / 255
         scaled = (cut - np.asarray(self.mean, np.float32)) / np.asarray(self.deviation, np.float32)
         return torch.from_numpy(scaled).permute(2, 0, 1)
+
+
+def _opened(path: Path) -> Image.Image:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+        raise ScorerError(f"{path} is gone or damaged ({error}); run the job that made it again") from error
 
 
 def _features(output: Any) -> Any:
@@ -186,7 +193,7 @@ def score_images(
     seen = _seen([root / str(path) for path in images.path], scorer, progress)
     parts = []
     if references:
-        similarity = (seen @ scorer.image_features(list(references)).T).mean(dim=1)
+        similarity = concept_similarity(seen, scorer.image_features(list(references)))
         unread = pd.array([None] * len(images), dtype="str")
         parts.append(images.assign(metric="concept", score=similarity.double().numpy(), read_as=unread))
     for name, axis in axes.items():
@@ -205,6 +212,11 @@ def _require_known_values(images: pd.DataFrame, axes: Mapping[str, Axis]) -> Non
                 f"there are pictures of {value!r} on the axis {axis!r}, which the study does not have (any more):"
                 " run the job evaluate again"
             )
+
+
+def concept_similarity(seen: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+    """Return the mean cosine similarity of pictures to references, float32 [pictures], from unit features."""
+    return (seen @ references.T).mean(dim=1)
 
 
 def _seen(paths: Sequence[Path], scorer: Scorer, progress: Callable[[int, int, str], None] | None) -> torch.Tensor:

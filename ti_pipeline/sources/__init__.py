@@ -31,7 +31,7 @@ def fetch_posts(
     Raises `SourceError` when the study leaves open where to look, and what the source's own reader raises.
     """
     if source.kind == "demo":
-        from ti_pipeline.demo.world import demo_posts
+        from ti_pipeline.demo.posts import demo_posts
 
         return Reading([post.record for post in demo_posts(concept=source.concept, count=source.pictures, seed=seed)])
     if source.kind == "folder":

@@ -135,7 +135,7 @@ def _bring(post: dict[str, Any], aside: Path, site: E621Client | None) -> None:
 
 def _local_bytes(url: str, scheme: str) -> bytes:
     if scheme == "demo":
-        from ti_pipeline.demo.world import draw_demo_url
+        from ti_pipeline.demo.posts import draw_demo_url
 
         return draw_demo_url(url)
     if scheme != "file":

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ti_pipeline.demo import train_base
+from ti_pipeline.demo.base_measures import ASKED
 from ti_pipeline.demo.world import CHOICES
 from ti_pipeline_tests.tiny_models import DEMO_BASE
 
@@ -27,7 +28,7 @@ def test_diffusers_loads_it_and_it_draws() -> None:
     pipeline.set_progress_bar_config(disable=True)
     wolf, bear = (
         pipeline(
-            f"{species}, sea, suit",
+            f"{species}, sea, shirt",
             num_inference_steps=20,
             height=64,
             width=64,
@@ -56,8 +57,11 @@ def test_it_is_small_enough_and_its_card_repeats_what_was_measured() -> None:
     assert max(sizes) < 16e6
     measured = json.loads((DEMO_BASE / "measured.json").read_text())
     card = (DEMO_BASE / "README.md").read_text(encoding="utf-8")
-    for name, share in measured["pictures drawn"].items():
-        assert f"| {name} | {measured['fresh drawings'][name]:.1%} | {share:.1%} |" in card
+    for name in ASKED:
+        fresh, drawn = measured["fresh drawings"][name], measured["pictures drawn"][name]
+        assert f"| {name} | {fresh:.1%} | {drawn:.1%} |" in card
+    for name, area in measured["concept AUC"].items():
+        assert f"| {name} | {area:.3f} |" in card
     for values in CHOICES.values():
         assert all(value.replace("_", " ") in card for value in values)
 

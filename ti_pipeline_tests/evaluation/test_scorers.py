@@ -14,8 +14,8 @@ from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import Axis, BaseModelSource
 from ti_pipeline_tests.tiny_models import DEMO_BASE
 
-AXES = {"background": Axis(prompt="[name], city", values=["city", "sea", "forest", "bedroom"])}
-PLAIN = {"colour": "grey", "eyes": "blue", "body": "slim", "clothing": "suit", "accessory": "none", "marked": False}
+AXES = {"background": Axis(prompt="[name], city", values=["city", "sea", "onsen", "bedroom"])}
+PLAIN = {"colour": "grey", "eyes": "blue", "body": "slim", "clothing": "shirt"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_features_equal_transformers_own(scorer: Scorer, tmp_path: Path) -> None
     picture = bust(Attributes(species="fox", background="sea", **PLAIN))
     picture.save(tmp_path / "fox.png")
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    words = ["sea", "a very long line of many words, forest"]
+    words = ["sea", "a very long line of many words, onsen"]
     with torch.inference_mode():
         out = model(input_ids=tokenizer(words, padding=True, return_tensors="pt").input_ids, pixel_values=pixels)
     seen, said = scorer.image_features([tmp_path / "fox.png"]), scorer.text_features(words)

@@ -98,7 +98,7 @@ def test_pictures_from_the_web(tmp_path):
 
 
 def test_the_web_is_not_needed_for_what_is_not_on_it(tmp_path):
-    from ti_pipeline.demo.world import demo_posts
+    from ti_pipeline.demo.posts import demo_posts
 
     posts = demo_posts(concept="ember", count=2, seed=3)
     table = fetched([item.record for item in posts], tmp_path)

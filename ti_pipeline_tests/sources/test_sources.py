@@ -17,7 +17,7 @@ def fetch(folder, client=None, **values):
 
 
 def test_demo(tmp_path):
-    from ti_pipeline.demo.world import demo_posts
+    from ti_pipeline.demo.posts import demo_posts
 
     reading = fetch(tmp_path, kind="demo", concept="frost", pictures=3)
     assert reading.records == [item.record for item in demo_posts(concept="frost", count=3, seed=3)]
