@@ -51,15 +51,15 @@ REFERENCES, OTHERS = 40, 160  # fresh drawings: of the concept, and of anything
 class Settings:
     """What decides a unit's numbers, beside its concept and seed."""
 
-    steps: int = 105
+    steps: int = 70
     checkpoint_every: int = 35
-    learning_rate: str = "0.02:70, 0.005"
+    learning_rate: str = "0.02:50, 0.005"
     initializer: str = "*"
     batch_size: int = 4
     vectors: tuple[int, ...] = (1, 8, 16, 32, 64)
     plans: tuple[str, ...] = ("none", "species", "reduced", "all")
     middle: int = 16  # vectors of the controls and of the arms with a fixed tag
-    said: tuple[int, ...] = (10, 100)  # per cent of captions that name the concept's colour
+    said: tuple[int, ...] = (100,)  # per cent of captions that name the concept's colour
     training_pictures: int = 40
     noises: int = 2  # pictures a species and embedding
     draw_steps: int = 20

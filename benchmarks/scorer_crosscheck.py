@@ -391,7 +391,7 @@ def run(options: argparse.Namespace, sheet: Path) -> dict[str, Any]:
         "identity": names,
         "real pictures": real,
         "copying": copies | {"trained on": trained},
-        "as on the model's card": as_on_card(by_judges["fresh drawings"], measured["fresh drawings"]),
+        "as on the model's card": as_on_card(by_judges["fresh drawings"], measured.get("fresh drawings", {})),
         "settings": vars(kit.sizes) | {"side": SIDE, "steps": STEPS, "guidance": GUIDANCE, "prompts": list(ASKED)},
         "seconds": {"wall": round(time.perf_counter() - begun), "processor": round(time.process_time() - cpu)},
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -422,13 +422,15 @@ def judgements(kit: Kit) -> tuple[dict[str, Any], Bytes, Bytes]:
     return found, made, fresh
 
 
-def as_on_card(found: dict[str, Any], card: dict[str, float]) -> bool:
-    """Return whether the scorer does on fresh drawings about as well as when the base model was written.
+def as_on_card(found: dict[str, Any], card: dict[str, float]) -> bool | None:
+    """Return whether the scorer does on fresh drawings about as well as when the base model was written, if it says so.
 
     If not, the model belongs to another version of the world: nothing here then says much about it. Colour does not
     count: the card has it on drawings too that show none.
     """
     names = [name for name in ASKED if name != "colour" and name in card]
+    if not names:
+        return None
     off = float(np.mean([abs(found[name]["scorer"][0] - card[name]) for name in names]))
     if off > 0.1:
         print(f"WARNING: the scorer is {off:.0%} off its card: this base model was trained on another world")
@@ -554,7 +556,7 @@ The same hands made the demo's world, its base model and the scorer that judges 
 pictures: linear probes on the features of EfficientNet-Lite0, a network for photographs (ImageNet) that nobody here
 made. This page is written by `benchmarks/scorer_crosscheck.py`; measured {date}, all numbers in
 `benchmarks/results/{date}-scorer_crosscheck.json`. In brackets: 95 % intervals.
-{"" if result["as on the model's card"] else _OTHER_WORLD}
+{_OTHER_WORLD if result["as on the model's card"] is False else ""}
 ## Do the features mean anything on real pictures?
 
 {_real(result["real pictures"])}
