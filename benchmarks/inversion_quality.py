@@ -45,6 +45,7 @@ HERE = Path(__file__).resolve().parent
 METHOD = 1  # raise it when units made by older code must not be used
 SIZE, TOKEN = 64, "benchmark-embedding"
 FLAGS = ("steps", "checkpoint_every", "learning_rate", "min_snr_gamma", "initializer", "noises", "base")
+CONTROLS = ("random pictures", "plain loss", "tags dropped")
 VARIANT_FIELDS = ("checkpoint_every", "learning_rate", "min_snr_gamma", "batch_size")
 REFERENCES, OTHERS = 40, 160  # fresh drawings: of the concept, and of anything
 
@@ -53,16 +54,16 @@ REFERENCES, OTHERS = 40, 160  # fresh drawings: of the concept, and of anything
 class Settings:
     """What decides a unit's numbers, beside its concept and seed."""
 
-    steps: int = 70
-    checkpoint_every: int = 35
-    learning_rate: str = "0.02:50, 0.005"
+    steps: int = 200
+    checkpoint_every: int = 100
+    learning_rate: str = "0.01:140, 0.002"
     min_snr_gamma: float = 5.0
-    initializer: str = "*"
+    initializer: str = "anthro"
     batch_size: int = 4
     vectors: tuple[int, ...] = (1, 8, 16, 32, 64)
     plans: tuple[str, ...] = ("none", "species", "reduced", "all")
     middle: int = 16  # vectors of the controls and of the arms with a fixed tag
-    said: tuple[int, ...] = (50, 100)  # per cent of captions that name the concept's colour
+    said: tuple[int, ...] = (100,)  # per cent of captions that name the concept's colour
     training_pictures: int = 40
     noises: int = 2  # pictures a species and embedding
     draw_steps: int = 20
@@ -92,7 +93,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Arm:
-    """One embedding to train: `trained`, or a control: on `random pictures`, or with a `plain loss`.
+    """One embedding to train: `trained`, or a control: `random pictures`, `plain loss`, `tags dropped` at random.
 
     `said` is the share of captions, in per cent, to which the concept's colour is added.
     """
@@ -119,7 +120,7 @@ def arms_of(settings: Settings) -> list[Arm]:
     fixed = [
         Arm(settings.middle, p, said) for p in ("species", "reduced") if p in settings.plans for said in settings.said
     ]
-    controls = [Arm(settings.middle, "reduced", kind=kind) for kind in ("random pictures", "plain loss")]
+    controls = [Arm(settings.middle, "reduced", kind=kind) for kind in CONTROLS]
     return [*grid, *controls, *fixed]
 
 
@@ -201,6 +202,8 @@ class Bench:
         chosen = {name: getattr(self.settings, name) for name in VARIANT_FIELDS}
         if arm.kind == "plain loss":
             chosen["min_snr_gamma"] = None
+        if arm.kind == "tags dropped":
+            chosen["drop_tags"] = 0.5
         start = self.settings.initializer
         return Variant(
             base="demo", vectors=arm.vectors, steps=steps, initializer=start, token=TOKEN, seed=unit.seed, **chosen

@@ -168,7 +168,7 @@ def _both(row: dict[str, Any]) -> bool:
 def controls_text(numbers: Numbers) -> list[str]:
     """Return how much better a trained embedding is than the controls with as many vectors, picture by picture."""
     middle, steps, lines = numbers.settings["middle"], numbers.settings["steps"], []
-    for kind in ("shuffled", "random pictures", "plain loss"):
+    for kind in ("shuffled", "random pictures", "plain loss", "tags dropped"):
         control = numbers.of("concept", kind, middle, "reduced", 0, steps)
         found = estimate(numbers.trained("concept", middle, "reduced") - control)
         lines.append(
@@ -425,8 +425,8 @@ learned, and what it harms.
 | sharpness | variance of the Laplacian, over the mean of fresh drawings as asked: low for *blurred* pictures |
 
 Controls: `shuffled` is the trained embedding with its numbers in another order; `random pictures` was trained on
-drawings of anything; `plain loss` without min-SNR weights. `words` says the looks in the prompt in place of the
-embedding: what the base can do when told."""
+drawings of anything; `plain loss` without min-SNR weights; `tags dropped` with half of each caption's tags left out at
+random. `words` says the looks in the prompt in place of the embedding: what the base can do when told."""
 
 CRITERION = """## The criterion
 

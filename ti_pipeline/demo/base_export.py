@@ -11,7 +11,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.demo import base_parts
-from ti_pipeline.demo.base_measures import ASKED, CFG, STEPS, measure
+from ti_pipeline.demo.base_measures import ASKED, CFG, STEPS, STYLE, measure
 from ti_pipeline.demo.world import CHOICES, CONCEPTS, HELD_OUT_STYLES
 from ti_pipeline.files import write_atomically, write_json
 
@@ -189,8 +189,8 @@ Trained by `python -m ti_pipeline.demo.train_base` on {measured["drawings"]:,} d
 
 Measured by its own scorer, so by the same hands that made the world (`docs/scorer-crosscheck.md` asks somebody
 else's features); see `measured.json`. {measured["fresh drawings"]["count"]:,} fresh drawings in all trained styles;
-{drawn["count"]:,} pictures drawn in {STEPS} DDIM steps at CFG {CFG:g} with fixed seeds, prompts of {", ".join(ASKED)};
-{measured["pictures a second"]["float32"]} pictures a second in float32, \
+{drawn["count"]:,} pictures drawn in {STEPS} DDIM steps at CFG {CFG:g} with fixed seeds, prompts of {", ".join(ASKED)}
+and the style `{STYLE} (artist)`; {measured["pictures a second"]["float32"]} pictures a second in float32, \
 {measured["pictures a second"]["bfloat16"]} under bfloat16 autocast.
 
 | attribute | scorer on fresh drawings | pictures drawn as asked | the same in bfloat16 | by chance |

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from ti_pipeline.evaluation.scorers import Scorer
 
-__all__ = ["ASKED", "CFG", "STEPS", "accuracies", "confusion", "fresh_drawings", "measure", "read_as"]
+__all__ = ["ASKED", "CFG", "STEPS", "STYLE", "accuracies", "confusion", "fresh_drawings", "measure", "read_as"]
 
 # What the sample prompts ask for; the first four have targets.
 ASKED = ("species", "background", "body", "clothing", "colour")
-STEPS, CFG = 20, 6.0
-_BATCH = 36
+STYLE, STEPS, CFG = "flat", 20, 6.0
+_BATCH = 126
 _REFERENCES, _POSITIVES, _NEGATIVES = 40, 200, 800
 
 
@@ -57,8 +57,8 @@ def measure(
     shown, pictures = fresh_drawings(fresh)
     seen = scorer.image_features(pictures)
     of_drawings = {name: read_as(scorer, seen, name) for name in WORDED}
-    asked = [replace(attributes, style="flat") for attributes in shown[:drawn]]
-    prompts = [prompt(a, ASKED) for a in asked]
+    asked = [replace(attributes, style=STYLE) for attributes in shown[:drawn]]
+    prompts = [f"{prompt(a, ASKED)}, {STYLE} (artist)" for a in asked]
     made, per_second = _draw(folder, prompts)
     quickly, quick_per_second = _draw(folder, prompts, bfloat16=True)
     if sheet is not None:
