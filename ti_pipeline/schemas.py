@@ -91,7 +91,11 @@ _POSTS = (
     Table(
         "post_tags",
         "One row per kept post and tag, aliases resolved.",
-        (_id(), Column("tag", "string", "tag after aliases"), _CATEGORY),
+        (
+            _id(),
+            Column("tag", "words", "tag after aliases"),
+            Column("category", "words", "the site's tag category"),
+        ),
         key=("post_id", "tag"),
     ),
     Table(
@@ -112,8 +116,38 @@ _POSTS = (
                 nullable=True,
                 low=0,
             ),
+            Column(
+                "lift",
+                "float64",
+                "share here over share on the site, whose commonest tag stands for all its posts",
+                nullable=True,
+                low=0,
+            ),
+            Column("first_post", "int64", "lowest id of a post with this tag; ids grow with time", low=0),
+            Column("last_post", "int64", "highest id of a post with this tag", low=0),
+            Column(
+                "trained_share",
+                "float64",
+                "share among the pictures of the training set, once that is made",
+                nullable=True,
+                low=0,
+                high=1,
+            ),
         ),
         key=("tag",),
+    ),
+    Table(
+        "tag_pairs",
+        "Which tags stand together, the most inseparable first.",
+        (
+            Column("tag", "string", "the commoner tag"),
+            Column("other", "string", "the rarer tag"),
+            Column("count", "int64", "posts with both", low=1),
+            Column("jaccard", "float64", "posts with both over posts with either", low=0, high=1),
+            Column("pmi", "float64", "pointwise mutual information in bits; 0 = as often as by chance"),
+            Column("implied", "bool", "whether one implies the other on the site"),
+        ),
+        key=("tag", "other"),
     ),
 )
 
