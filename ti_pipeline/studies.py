@@ -38,6 +38,7 @@ __all__ = [
     "Axis",
     "BaseModelSource",
     "CaptionPlan",
+    "Coverage",
     "CropSet",
     "Crops",
     "Curation",
@@ -202,6 +203,16 @@ class Crops(_Model):
         return self
 
 
+class Coverage(_Model):
+    """A vocabulary of few tags with which the most pictures have enough to say."""
+
+    tags: int = Field(ge=1, description="At most this many tags in the vocabulary.")
+    per_picture: int = Field(default=1, ge=1, description="How many of them a picture should have.")
+    informative_below: Share = Field(
+        default=0.5, description="Tags on more than this share of the pictures tell little: they are not chosen."
+    )
+
+
 class CaptionPlan(_Model):
     """How a caption is made from a post's tags."""
 
@@ -209,17 +220,63 @@ class CaptionPlan(_Model):
     categories: list[Category] | None = Field(default=None, description="Categories kept; null keeps all.")
     drop_categories: list[Category] = Field(default=[], description="Categories left out.")
     order: list[Category] = Field(default=["species", "general"], description="These categories first, so ordered.")
+    order_by: Literal["share", "name"] = Field(
+        default="share", description="Order within a category: the commoner tag first, or by name."
+    )
+    drop: list[str] = Field(default=[], description="Tags dropped; `*` is a wildcard.")
+    keep: list[str] = Field(
+        default=[], description="Tags kept whatever the other rules say, the drop list too; `*` is a wildcard."
+    )
+    min_count: int = Field(default=1, ge=1, description="Tags on fewer pictures are dropped.")
+    min_share: Share = Field(default=0.0, description="Tags on a smaller share of the pictures are dropped.")
+    max_share: Share = Field(default=1.0, description="Tags on a larger share of the pictures are dropped.")
+    implications: Literal["keep", "most_specific", "most_general"] = Field(
+        default="keep",
+        description="Of a picture's tags that imply each other keep all, the most special, or the most general.",
+    )
+    merge_synonyms: Share | None = Field(
+        default=None,
+        gt=0,
+        description="Of two tags whose Jaccard index (pictures with both over pictures with either) reaches this, "
+        "only the commoner is kept.",
+    )
     budgets: dict[Category, Annotated[int, Field(ge=0)]] = Field(
         default={}, description="At most this many tags of a category in the vocabulary, commonest first."
     )
-    min_share: Share = Field(default=0.0, description="Tags on a smaller share of the pictures are dropped.")
-    min_count: int = Field(default=1, ge=1, description="Tags on fewer pictures are dropped.")
-    keep: list[str] = Field(default=[], description="Tags kept whatever the other rules say; `*` is a wildcard.")
-    drop: list[str] = Field(default=[], description="Tags dropped; `*` is a wildcard.")
+    coverage: Coverage | None = Field(
+        default=None, description="Choose the tags with which the most pictures have enough of them."
+    )
+    balance: Share | None = Field(
+        default=None,
+        gt=0,
+        description="Choose the largest vocabulary in whose captions, after `per_image`, each tag keeps this share.",
+    )
     per_image: int | None = Field(default=None, ge=1, description="At most this many tags in one caption.")
+    per_image_by: Literal["rarity", "information"] = Field(
+        default="rarity",
+        description="Which tags a picture keeps: the rarest, or those that together say most (rarity, depth in the "
+        "implication tree, and unlikeness to those already chosen).",
+    )
     underscores: Literal["spaces", "kept"] = "spaces"
+    parentheses: Literal["kept", "escaped", "stripped"] = Field(
+        default="kept", description="`escaped` writes `\\(`, for web UIs that read (…) as a weight; training here never does."
+    )
     tagger: str | None = Field(default=None, description="Name of the tagger, for `source: tagger`.")
+    tagger_model: str | None = Field(
+        default=None, description="The tagger's `.onnx` file; relative paths start at the study file."
+    )
+    tagger_tags: str | None = Field(
+        default=None,
+        description="Its list of tags: `.csv` with a column `name`, or one tag a line; `selected_tags.csv` or "
+        "`tags.txt` beside the model if unset.",
+    )
     tagger_threshold: Share = Field(default=0.75, description="Tags the tagger is less sure of are left out.")
+
+    @model_validator(mode="after")
+    def _window_is_open(self) -> Self:
+        if self.min_share > self.max_share:
+            raise ValueError(f"min_share {self.min_share:g} is above max_share {self.max_share:g}: no tag could be kept")
+        return self
 
     def kept_categories(self) -> list[str]:
         """Return the categories this plan uses, in caption order."""

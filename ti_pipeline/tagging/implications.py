@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["closure", "depths", "redundant_uses"]
 
 
-def closure(implications: pd.DataFrame, names: Sequence[str]) -> Any:
+def closure(implications: pd.DataFrame | None, names: Sequence[str]) -> Any | None:
     """Return a CSR matrix [names, names]: entry (special, general) is 1 where one implies the other in any steps.
+
+    None where there are no implications, because no catalog was ever made.
 
     Chains may lead over tags that are not in `names`. Tags that imply each other (the site has none, a broken export
     might) are one thing said twice, with neither the more special: they imply nothing of each other here.
@@ -30,6 +32,8 @@ def closure(implications: pd.DataFrame, names: Sequence[str]) -> Any:
     import pandas as pd
     from scipy import sparse
 
+    if implications is None or implications.empty:
+        return None
     edges = implications[["antecedent", "consequent"]]
     known = pd.Index(pd.unique(pd.concat([pd.Series(names, dtype="str"), *(edges[c].astype("str") for c in edges)])))
     special, general = (known.get_indexer(edges[column].astype("str")) for column in edges)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ti_pipeline.inversion.conditioning import prompt_length
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan
-from ti_pipeline.tagging.captions import CaptionError, captions_over_budget, readable, token_budget, write_captions
+from ti_pipeline.tagging.captions import captions_over_budget, readable, token_budget, write_captions
 from ti_pipeline.tagging.frequencies import tag_frequencies
 from ti_pipeline.tagging.tags import post_tags_table
 from ti_pipeline.tagging.tokens import clip_tokenizer
@@ -27,7 +27,7 @@ TAGS = {
 def made(tags, plan: CaptionPlan) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return captions and vocabulary of posts under a plan."""
     post_tags = post_tags_table(posts_of(tags))
-    vocabulary = reduce_vocabulary(tag_frequencies(post_tags, posts_count=len(tags)), plan)
+    vocabulary = reduce_vocabulary(tag_frequencies(post_tags, posts_count=len(tags)), post_tags, plan)
     table = write_captions(list(tags), post_tags, vocabulary, plan)
     assert TABLES["captions"].problems(table) == []
     return table, vocabulary
@@ -67,12 +67,6 @@ def test_plan_none():
     table, _ = made(TAGS, CaptionPlan(source="none"))
     assert table.caption.tolist() == [""] * 4
     assert table.dropped_tags.sum() == 0
-
-
-def test_a_tagger_is_refused_with_what_to_do():
-    plan = CaptionPlan(source="tagger", tagger="deepbooru")
-    with pytest.raises(CaptionError, match=r"tagger \(deepbooru\).*`source: e621`.*`folder` source"):
-        made(TAGS, plan)
 
 
 @pytest.mark.parametrize("tags", [{}, {5: {}}])
