@@ -175,7 +175,9 @@ _CAPTIONS = (
             Column("caption", "string", "the caption text"),
             Column("tags", "strings", "the caption's tags in order, as in the vocabulary"),
             Column("tag_count", "int64", "how many tags the caption has", low=0),
-            Column("dropped_tags", "int64", "vocabulary tags left out, by implications or the limit per picture", low=0),
+            Column(
+                "dropped_tags", "int64", "vocabulary tags left out, by implications or the limit per picture", low=0
+            ),
         ),
         key=("post_id",),
     ),

@@ -259,7 +259,8 @@ class CaptionPlan(_Model):
     )
     underscores: Literal["spaces", "kept"] = "spaces"
     parentheses: Literal["kept", "escaped", "stripped"] = Field(
-        default="kept", description="`escaped` writes `\\(`, for web UIs that read (…) as a weight; training here never does."
+        default="kept",
+        description="`escaped` writes `\\(`, for web UIs that read (…) as a weight; training here never does.",
     )
     tagger: str | None = Field(default=None, description="Name of the tagger, for `source: tagger`.")
     tagger_model: str | None = Field(
@@ -275,7 +276,9 @@ class CaptionPlan(_Model):
     @model_validator(mode="after")
     def _window_is_open(self) -> Self:
         if self.min_share > self.max_share:
-            raise ValueError(f"min_share {self.min_share:g} is above max_share {self.max_share:g}: no tag could be kept")
+            raise ValueError(
+                f"min_share {self.min_share:g} is above max_share {self.max_share:g}: no tag could be kept"
+            )
         return self
 
     def kept_categories(self) -> list[str]:

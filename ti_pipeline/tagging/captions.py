@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ti_pipeline.studies import CaptionPlan
+    from ti_pipeline.tagging.incidence import Incidence, Numbers
 
 __all__ = [
     "caption_order",
     "captions_over_budget",
     "piece",
     "readable",
+    "said_tags",
     "token_budget",
     "write_captions",
 ]
@@ -58,6 +60,33 @@ def write_captions(
     posts = np.unique(np.fromiter(post_ids, dtype=np.int64))
     if not len(posts):
         return TABLES["captions"].empty()
+    chosen, available = said_tags(posts, post_tags, vocabulary, plan, implications)
+    ends = np.cumsum(chosen.per_picture()).tolist()
+    pieces = [piece(name, plan) for name in chosen.names]
+    of_post = [chosen.tags[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
+    columns = {
+        "post_id": posts,
+        "caption": pd.Series([", ".join([pieces[i] for i in found]) for found in of_post], dtype="str"),
+        "tags": pd.Series([[chosen.names[i] for i in found] for found in of_post], dtype=object),
+        "tag_count": chosen.per_picture(),
+        "dropped_tags": available.per_picture() - chosen.per_picture(),
+    }
+    return pd.DataFrame(columns)
+
+
+def said_tags(
+    posts: Numbers | int,
+    post_tags: pd.DataFrame,
+    vocabulary: pd.DataFrame,
+    plan: CaptionPlan,
+    implications: pd.DataFrame | None = None,
+) -> tuple[Incidence, Incidence]:
+    """Return what captions say, and all that they could: uses of vocabulary tags, names in caption order.
+
+    `posts` as in `incidence_of`: ids in ascending order, or how many pictures there are.
+    """
+    import numpy as np
+
     words = caption_order(vocabulary[vocabulary.kept], plan)
     names = words.tag.tolist()
     uses = incidence_of(post_tags, names, posts)
@@ -69,18 +98,7 @@ def write_captions(
         listed=(words.rule == "keep").to_numpy(dtype=bool),
         implied=closure(implications, names),
     )
-    chosen = uses.where(said)
-    ends = np.cumsum(chosen.per_picture()).tolist()
-    pieces = [piece(name, plan) for name in names]
-    of_post = [chosen.tags[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
-    columns = {
-        "post_id": posts,
-        "caption": pd.Series([", ".join([pieces[i] for i in found]) for found in of_post], dtype="str"),
-        "tags": pd.Series([[names[i] for i in found] for found in of_post], dtype=object),
-        "tag_count": chosen.per_picture(),
-        "dropped_tags": uses.per_picture() - chosen.per_picture(),
-    }
-    return pd.DataFrame(columns)
+    return uses.where(said), uses
 
 
 def caption_order(tags: pd.DataFrame, plan: CaptionPlan) -> pd.DataFrame:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from ti_pipeline.tagging.incidence import Numbers
+    from ti_pipeline.tagging.incidence import Incidence, Numbers
 
-__all__ = ["tag_frequencies", "tag_pairs"]
+__all__ = ["coverage_curve", "entropy", "pictures_counted", "tag_frequencies", "tag_pairs"]
 
 _AT_ONCE = 4_000_000  # uses counted in one go: some tens of MB beside the table, however long that is
 
@@ -128,6 +128,35 @@ def _tally(ids: NDArray[np.int64], codes: Numbers, categories: Numbers, names: A
     return counts, category_of, first, last
 
 
+def pictures_counted(frequencies: pd.DataFrame) -> int:
+    """Return how many pictures the shares of `tag_frequencies` or `vocabulary` are of; 0 for an empty table."""
+    return round(frequencies["count"].iloc[0] / frequencies.share.iloc[0]) if len(frequencies) else 0
+
+
+def entropy(counts: Numbers) -> float:
+    """Return how evenly uses are spread over tags: Shannon's entropy of a use's tag in bits; 2^bits tags, so to say."""
+    import numpy as np
+
+    used = counts[counts > 0]
+    share = used / used.sum()
+    return float(-(share * np.log2(share)).sum()) + 0.0
+
+
+def coverage_curve(uses: Incidence, per_picture: int) -> NDArray[np.int64]:
+    """Return how many pictures have at least `per_picture` tags of the first n names, for n = 0, 1, … [names + 1].
+
+    Names stand in the order in which the vocabulary grows. A picture is covered from its `per_picture`-th tag on.
+    """
+    import numpy as np
+
+    order = np.lexsort((uses.tags, uses.rows))
+    ends = np.cumsum(uses.per_picture())
+    starts = ends - uses.per_picture()
+    enough = ends - starts >= per_picture
+    covered_at = uses.tags[order][starts[enough] + per_picture - 1] + 1
+    return np.cumsum(np.bincount(covered_at, minlength=len(uses.names) + 1))
+
+
 def tag_pairs(
     frequencies: pd.DataFrame,
     post_tags: pd.DataFrame,
@@ -152,8 +181,8 @@ def tag_pairs(
     if frequencies.empty:
         return TABLES["tag_pairs"].empty()
     names = frequencies.tag.tolist()[:tags]
-    total = round(frequencies["count"].iloc[0] / frequencies.share.iloc[0])
-    matrix = incidence_of(post_tags, names, int(total)).matrix()
+    total = pictures_counted(frequencies)
+    matrix = incidence_of(post_tags, names, total).matrix()
     together = sparse.triu(matrix.T @ matrix, k=1).tocoo()
     one, other, both = (part[together.data >= min_count] for part in (together.row, together.col, together.data))
     counts = frequencies["count"].to_numpy()

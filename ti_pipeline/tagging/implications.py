@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.tagging.incidence import Incidence, Mask
 
-__all__ = ["closure", "depths", "redundant_uses"]
+__all__ = ["among", "closure", "depths", "leading_on_from", "redundant_uses"]
 
 
 def closure(implications: pd.DataFrame | None, names: Sequence[str]) -> Any | None:
@@ -34,9 +34,9 @@ def closure(implications: pd.DataFrame | None, names: Sequence[str]) -> Any | No
 
     if implications is None or implications.empty:
         return None
-    edges = implications[["antecedent", "consequent"]]
-    known = pd.Index(pd.unique(pd.concat([pd.Series(names, dtype="str"), *(edges[c].astype("str") for c in edges)])))
-    special, general = (known.get_indexer(edges[column].astype("str")) for column in edges)
+    edges = leading_on_from(implications, names)
+    known = pd.Index(pd.unique(pd.concat([pd.Series(names, dtype="str"), edges.antecedent, edges.consequent])))
+    special, general = known.get_indexer(edges.antecedent), known.get_indexer(edges.consequent)
     ones = np.ones(len(edges), dtype=np.int32)
     step = sparse.csr_matrix((ones, (special, general)), shape=(len(known), len(known)))
     step.data[:] = 1
@@ -52,6 +52,30 @@ def closure(implications: pd.DataFrame | None, names: Sequence[str]) -> Any | No
     inside.eliminate_zeros()
     inside.sort_indices()
     return inside
+
+
+def leading_on_from(implications: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the implications that lead on from `names`: of the site's tens of thousands, a study meets few."""
+    import pandas as pd
+
+    edges = implications[["antecedent", "consequent"]].astype("str")
+    known = pd.Index(names, dtype="str")
+    while True:
+        on = edges[edges.antecedent.isin(known)]
+        further = known.union(on.consequent.unique(), sort=False)
+        if len(further) == len(known):
+            return on
+        known = further
+
+
+def among(implied: Any, tags: Mask) -> Any:
+    """Return a closure of the same shape in which only these tags imply and are implied."""
+    from scipy import sparse
+
+    every = implied.tocoo()
+    inside = tags[every.row] & tags[every.col]
+    pairs = (every.row[inside], every.col[inside])
+    return sparse.csr_matrix((every.data[inside], pairs), shape=implied.shape)
 
 
 def depths(implied: Any) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.tagging.implications import redundant_uses
+from ti_pipeline.tagging.implications import among, redundant_uses
 from ti_pipeline.tagging.per_picture import said_uses
 
 if TYPE_CHECKING:
@@ -68,9 +68,8 @@ class Pool:
     def in_captions(self, alive: Mask) -> NDArray[np.int64]:
         """Return in how many captions each tag stands if these tags are the vocabulary."""
         left = self.every_use.where(alive[self.every_use.tags])
-        said = said_uses(
-            left, self.plan, counts=self.counts, places=self.places, listed=self.listed, implied=self.implied
-        )
+        implied = None if self.implied is None else among(self.implied, alive)
+        said = said_uses(left, self.plan, counts=self.counts, places=self.places, listed=self.listed, implied=implied)
         return left.where(said).counts()
 
     def after(self, taken: Taken) -> Pool:
@@ -288,7 +287,9 @@ def balance(pool: Pool) -> Taken:
         # One at a time gives the others room; of very many, the worse half are hopeless anyway and come back below.
         for i in worst[: max(1, (len(worst) - 32) // 2)].tolist():
             inside[i] = False
-            reasons[i] = f"balance {pool.plan.balance:g}: in {counts[i]} captions, share {pool.share(int(counts[i])):.6g}"
+            reasons[i] = (
+                f"balance {pool.plan.balance:g}: in {counts[i]} captions, share {pool.share(int(counts[i])):.6g}"
+            )
         counts = pool.in_captions(inside)
     for i in [i for i in pool.by_count(pool.counts) if i in reasons and pool.counts[i] >= wanted]:
         inside[i] = True

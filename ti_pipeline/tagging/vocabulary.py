@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ti_pipeline.e621.spelling import spelling
 from ti_pipeline.tagging.captions import caption_order, readable
+from ti_pipeline.tagging.frequencies import pictures_counted
 from ti_pipeline.tagging.implications import closure
 from ti_pipeline.tagging.incidence import incidence_of
 from ti_pipeline.tagging.reduction import RULES, Pool, Taken, first_match
@@ -64,8 +65,9 @@ def reduce_vocabulary(
         found = take(pool)
         pool = _apply(pool, rule, found.tags, rules, reasons, found.uses)
         stays |= {i: (rule, words) for i, words in found.stays.items()}
+    shares = table.share.tolist()
     for i in np.flatnonzero(pool.alive).tolist():
-        default = ("kept", f"on {table['count'][i]} pictures, share {table.share[i]:.6g}")
+        default = ("kept", f"on {pool.counts[i]} pictures, share {shares[i]:.6g}")
         rules[i], reasons[i] = ("keep", f"keep list: {matches[i]}") if pool.listed[i] else stays.get(i, default)
     table = table.assign(captions=pool.in_captions(pool.alive), kept=pool.alive, rule=rules, reason=reasons)
     return table.astype({"rule": "str", "reason": "str"})
@@ -88,7 +90,7 @@ def _pool(
 
     names = table.tag.tolist()
     matches = list(map(first_match(plan.keep), names))
-    uses = incidence_of(post_tags, names, round(table["count"][0] / table.share[0]))
+    uses = incidence_of(post_tags, names, pictures_counted(table))
     pool = Pool(
         names,
         table.category.tolist(),

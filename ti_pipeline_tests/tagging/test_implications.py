@@ -61,10 +61,7 @@ def test_closure_equals_walking(edges, kept):
     text = [(str(a), str(b)) for a, b in edges]
     ancestors = descend(text)
     expected = {
-        (a, b)
-        for a in names
-        for b in ancestors.get(a, ())
-        if b in names and a != b and a not in ancestors.get(b, ())
+        (a, b) for a in names for b in ancestors.get(a, ()) if b in names and a != b and a not in ancestors.get(b, ())
     }
     matrix = closure(implications(*text), names)
     assert (pairs(matrix, names) if matrix is not None else set()) == expected

@@ -65,7 +65,9 @@ def test_every_rule_says_its_numbers():
 
 def test_rows_are_commonest_first_and_a_kept_tag_says_its_share():
     table = reduce_vocabulary(*FEW, CaptionPlan())
-    assert table.tag.tolist() == sorted(FEW[0].tag, key=lambda tag: (-int(FEW[0]["count"][FEW[0].tag == tag].iloc[0]), tag))
+    assert table.tag.tolist() == sorted(
+        FEW[0].tag, key=lambda tag: (-int(FEW[0]["count"][FEW[0].tag == tag].iloc[0]), tag)
+    )
     assert reasons(table)["lion"] == (True, "on 20 pictures, share 0.2")
 
 
