@@ -21,13 +21,15 @@ def _asset_job(name: str, description: str, *assets: str) -> Any:
     return dg.define_asset_job(name, selection, description=description, executor_def=dg.in_process_executor)
 
 
-_PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+_PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "tag_pairs", "images", "image_audit", "training_set")
 ASSET_JOBS = (
     _asset_job(
         "catalog", "The site's tags, aliases and implications.", "tag_catalog", "tag_aliases", "tag_implications"
     ),
     _asset_job("prepare_study", "From posts to the training set (part of `prepare`).", *_PREPARE_STUDY),
-    _asset_job("prepare_captions", "Vocabulary and captions (part of `prepare`).", "vocabulary", "captions"),
+    _asset_job(
+        "prepare_captions", "Vocabulary and captions (part of `prepare`).", "tagger_tags", "vocabulary", "captions"
+    ),
     _asset_job("prepare_crops", "Crops (part of `prepare`).", "crops"),
     _asset_job("train", "Train a variant, or a range of variants in one process.", "embedding"),
     _asset_job("evaluate", "Render and score a variant's checkpoints.", "evaluation_images", "evaluation_scores"),

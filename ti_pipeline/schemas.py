@@ -153,6 +153,17 @@ _POSTS = (
 
 _CAPTIONS = (
     Table(
+        "tagger_tags",
+        "What a plan's tagger sees on each picture; empty for plans without a tagger.",
+        (
+            _id(),
+            Column("tag", "words", "tag as the tagger names it"),
+            Column("category", "words", "the tagger's category, or general"),
+            Column("confidence", "float64", "how sure the tagger is", low=0, high=1),
+        ),
+        key=("post_id", "tag"),
+    ),
+    Table(
         "vocabulary",
         "Every tag of the study with the decision whether captions of this plan may use it.",
         (
@@ -175,9 +186,7 @@ _CAPTIONS = (
             Column("caption", "string", "the caption text"),
             Column("tags", "strings", "the caption's tags in order, as in the vocabulary"),
             Column("tag_count", "int64", "how many tags the caption has", low=0),
-            Column(
-                "dropped_tags", "int64", "vocabulary tags left out, by implications or the limit per picture", low=0
-            ),
+            Column("dropped_tags", "int64", "vocabulary tags left out by implications or the limit per picture", low=0),
         ),
         key=("post_id",),
     ),

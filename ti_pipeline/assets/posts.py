@@ -15,7 +15,7 @@ from ti_pipeline.resources import DataStore, E621Site
 if TYPE_CHECKING:
     from ti_pipeline.sources import Reading
 
-__all__ = ["PostsConfig", "post_tags", "posts", "tag_frequencies"]
+__all__ = ["PostsConfig", "post_tags", "posts", "tag_frequencies", "tag_pairs"]
 
 _COMMON: dict[str, Any] = {
     "partitions_def": study_partitions,
@@ -101,15 +101,36 @@ def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeR
     )
 
 
-@dg.asset(**_COMMON, ins={"tag_catalog": dg.AssetIn(metadata=OPTIONAL)})
+@dg.asset(**_COMMON, ins={name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_catalog", "training_set")})
 def tag_frequencies(
-    posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame
+    posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame, training_set: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
     """How many pictures carry each tag, per category, beside the whole site where the catalog knows it."""
+    from ti_pipeline.tagging.frequencies import entropy
     from ti_pipeline.tagging.frequencies import tag_frequencies as count
-    from ti_pipeline.tagging.plots import frequency_plot
+    from ti_pipeline.tagging.incidence import incidence_of
+    from ti_pipeline.tagging.plots import coverage_plot, frequency_plot
 
-    table = count(post_tags, tag_catalog, posts_count=int((posts.status == "kept").sum()))
+    kept, trained_on = int((posts.status == "kept").sum()), training_set.post_id[training_set.kept].unique()
+    table = count(post_tags, tag_catalog, posts_count=kept, trained_on=trained_on)
+    coverage = coverage_plot(incidence_of(post_tags, table.tag.tolist(), kept))
     return dg.MaterializeResult(
-        value=table, metadata={"commonest tags": picture(frequency_plot(table), "bars: the commonest tags")}
+        value=table,
+        metadata={
+            "entropy of a tag, bits": entropy(table["count"].to_numpy()),
+            "commonest tags": picture(frequency_plot(table), "bars: the commonest tags"),
+            "coverage": picture(coverage, "lines: pictures with enough tags as the vocabulary grows"),
+        },
     )
+
+
+@dg.asset(**_COMMON, ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL)})
+def tag_pairs(
+    post_tags: pd.DataFrame, tag_frequencies: pd.DataFrame, tag_implications: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
+    """Which tags stand together: candidates for merging, and what implications repeat in captions."""
+    from ti_pipeline.tagging.frequencies import tag_pairs as pair
+    from ti_pipeline.tagging.implications import closure
+
+    table = pair(tag_frequencies, post_tags, implied=closure(tag_implications, tag_frequencies.tag.tolist()))
+    return dg.MaterializeResult(value=table, metadata={"implied": int(table.implied.sum())})

@@ -10,7 +10,7 @@ from ti_pipeline.assets.policy import policy_of
 from ti_pipeline.checks.contracts import table_check, verdict
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, keys_of, split
-from ti_pipeline.resources import DataStore, repository_root
+from ti_pipeline.resources import DataStore
 
 __all__ = ["CONTENT_CHECKS"]
 
@@ -137,12 +137,11 @@ def grids_are_complete(frames: Frames) -> dg.AssetCheckResult:
 
 def _cut_captions(key: str, captions: pd.DataFrame) -> dict[str, int]:
     """Return, per variant that uses this plan, how many of its captions lose their tail."""
-    from ti_pipeline.tagging.captions import captions_over_budget
+    from ti_pipeline.tagging.budget import captions_over_budget
     from ti_pipeline.tagging.tokens import clip_tokenizer
 
     study, plan = split(key)
-    # Every Stable Diffusion 1.x and 2.x base shares CLIP's vocabulary, so the shipped tokenizer counts for all.
-    tokenizer = clip_tokenizer(repository_root() / "data" / "base_models" / "demo" / "tokenizer")
+    tokenizer = clip_tokenizer()
     cut = {}
     for variant_key in keys_of("variants", study):
         variant = STUDIES[study].study.variant(split(variant_key).part)

@@ -113,6 +113,7 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
             words,
             shuffle=variant.shuffle_tags,
             drop=variant.drop_tags,
+            keep_first=variant.keep_first_tags,
         )
         for i in chosen
     ]

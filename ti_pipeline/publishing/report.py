@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
-from ti_pipeline.publishing.inputs import CLIP_TOKENIZER
 from ti_pipeline.publishing.untrusted import visible, web_address
 from ti_pipeline.publishing.verdict import OVERALL, boards, mismatches, place_of, verdict
+from ti_pipeline.tagging.tokens import CLIP_TOKENIZER
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -111,7 +111,7 @@ def cut_captions(results: StudyResults, tokenizer_folder: Path) -> list[dict[str
 
     Counted with the variant's longest template line, so it is the worst case.
     """
-    from ti_pipeline.tagging.captions import captions_over_budget, token_budget
+    from ti_pipeline.tagging.budget import captions_over_budget, token_budget
     from ti_pipeline.tagging.tokens import clip_tokenizer
 
     if not tokenizer_folder.is_dir():

@@ -1,6 +1,6 @@
-"""Captions: one text per post, of the plan's vocabulary in the plan's order; and whether it fits into the prompt.
+"""Captions: one text per post, of the plan's vocabulary in the plan's order.
 
-Not here: choosing the vocabulary (`vocabulary`), or templates and per-step draws (`inversion`).
+Not here: choosing the vocabulary (`vocabulary`), fitting captions into a prompt (`budget`), or templates and per-step draws (`inversion`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ti_pipeline.tagging.incidence import incidence_of
 from ti_pipeline.tagging.per_picture import said_uses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     import pandas as pd
 
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "caption_order",
-    "captions_over_budget",
     "piece",
     "readable",
     "said_tags",
-    "token_budget",
     "write_captions",
 ]
 
-CONTEXT_TOKENS = 75  # CLIP's 77 less start and end
 _PARENTHESES = re.compile(r"[()]")
 _PLACEHOLDERS = re.compile(r"\[+(name|filewords)\]+")
 # Control characters and separators of lines part words; marks without width (direction of writing, byte order, break
@@ -127,28 +124,3 @@ def piece(tag: str, plan: CaptionPlan) -> str:
         bare = _PARENTHESES.sub("", text)
         return bare.strip() or text  # `:)` is nothing else
     return _PARENTHESES.sub(r"\\\g<0>", text) if plan.parentheses == "escaped" else text
-
-
-def token_budget(vectors: int) -> int:
-    """Return how many of CLIP's 75 tokens an embedding of `vectors` leaves for the rest of the prompt."""
-    return max(0, CONTEXT_TOKENS - vectors)
-
-
-def captions_over_budget(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, template: str) -> pd.DataFrame:
-    """Return post_id, tokens and budget of the captions whose prompt is longer than the budget: its tail is cut.
-
-    `template` is a prompt line with [name] and [filewords]; tokens are those beside the embedding's own, and each
-    [name] takes its `vectors` from the budget. As in training, commas at the prompt's ends do not count.
-    """
-    import pandas as pd
-
-    # A letter that stands for the embedding keeps the marks around it apart: it is one token, and not counted.
-    uses = template.count("[name]")
-    prompts = [
-        template.replace("[filewords]", caption).replace("[name]", "x").strip(" ,") for caption in captions.caption
-    ]
-    ids = tokenizer(prompts, add_special_tokens=False, truncation=False, verbose=False).input_ids if prompts else []
-    tokens = pd.Series([len(found) - uses for found in ids], index=captions.index, dtype="int64")
-    over = tokens + uses * vectors > CONTEXT_TOKENS
-    table = pd.DataFrame({"post_id": captions.post_id, "tokens": tokens, "budget": token_budget(uses * vectors)})
-    return table[over].reset_index(drop=True)

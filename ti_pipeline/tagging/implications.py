@@ -82,7 +82,8 @@ def depths(implied: Any) -> NDArray[np.int64]:
     """Return how many of the other tags each tag implies: its depth in the tree, 0 for a root."""
     import numpy as np
 
-    return np.diff(implied.indptr).astype(np.int64)
+    found: NDArray[np.int64] = np.diff(implied.indptr).astype(np.int64)
+    return found
 
 
 def redundant_uses(uses: Incidence, implied: Any, keep: Literal["most_specific", "most_general"]) -> Mask:

@@ -98,7 +98,8 @@ def _information(counts: Numbers, pictures: int, implied: Any | None) -> NDArray
 
     rarity = np.log(max(pictures, 1) / np.maximum(counts, 1))
     depth = np.zeros(len(counts)) if implied is None else depths(implied).astype(float)
-    return (rarity / max(np.log(max(pictures, 2)), 1e-9) + depth / max(depth.max(initial=0), 1)) / 2
+    told: NDArray[np.float64] = rarity / np.log(max(pictures, 2)) + depth / max(depth.max(initial=0), 1)
+    return told / 2
 
 
 def _likeness(uses: Incidence, implied: Any | None) -> Any:

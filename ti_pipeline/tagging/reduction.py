@@ -278,6 +278,9 @@ def balance(pool: Pool) -> Taken:
     inside = pool.alive.copy()
     reasons: dict[int, str] = {}
 
+    def in_words(tag: int, counts: NDArray[np.int64]) -> str:
+        return f"balance {pool.plan.balance:g}: in {counts[tag]} captions, share {pool.share(int(counts[tag])):.6g}"
+
     def short(alive: Mask, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.flatnonzero(alive & ~pool.listed & (counts < wanted))
 
@@ -287,9 +290,7 @@ def balance(pool: Pool) -> Taken:
         # One at a time gives the others room; of very many, the worse half are hopeless anyway and come back below.
         for i in worst[: max(1, (len(worst) - 32) // 2)].tolist():
             inside[i] = False
-            reasons[i] = (
-                f"balance {pool.plan.balance:g}: in {counts[i]} captions, share {pool.share(int(counts[i])):.6g}"
-            )
+            reasons[i] = in_words(i, counts)
         counts = pool.in_captions(inside)
     for i in [i for i in pool.by_count(pool.counts) if i in reasons and pool.counts[i] >= wanted]:
         inside[i] = True
@@ -299,10 +300,7 @@ def balance(pool: Pool) -> Taken:
         else:
             counts = again
             del reasons[i]
-    stays = {
-        i: f"balance {pool.plan.balance:g}: in {counts[i]} captions, share {pool.share(int(counts[i])):.6g}"
-        for i in np.flatnonzero(inside & ~pool.listed).tolist()
-    }
+    stays = {i: in_words(i, counts) for i in np.flatnonzero(inside & ~pool.listed).tolist()}
     return Taken(reasons, stays=stays)
 
 

@@ -135,13 +135,18 @@ def tag_tables():
     tags = [
         {
             "tag": tag, "category": "general", "count": n, "share": n / len(counts), "rank": i, "category_rank": i,
-            "category_share": n / sum(counts),
+            "category_share": n / sum(counts), "first_post": 1, "last_post": n,
         }
         for i, (tag, n) in enumerate(zip(HOSTILE_TAGS, counts, strict=True), start=1)
     ]  # fmt: skip
     vocabulary = [
         {k: row[k] for k in ("tag", "category", "count", "share")}
-        | {"kept": row["rank"] <= 9, "reason": "share <1>" if row["rank"] <= 9 else "in the drop list"}
+        | {
+            "captions": row["count"],
+            "kept": row["rank"] <= 9,
+            "rule": "budgets",
+            "reason": "share <1>" if row["rank"] <= 9 else "in the drop list",
+        }
         for row in tags
     ]
     captions = [

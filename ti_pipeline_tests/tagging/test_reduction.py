@@ -1,4 +1,4 @@
-"""Each rule against brute force on small cases, and all of them together: subsets, bounds, no influence of row order."""
+"""Each rule against brute force on small cases; all of them together: subsets, bounds, no influence of row order."""
 
 import itertools
 import math
