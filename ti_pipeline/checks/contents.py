@@ -11,6 +11,7 @@ from ti_pipeline.checks.contracts import table_check, verdict
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, keys_of, split
 from ti_pipeline.resources import DataStore
+from ti_pipeline.studies import Variant
 
 __all__ = ["CONTENT_CHECKS"]
 
@@ -108,6 +109,25 @@ def captions_fit(frames: Frames) -> dg.AssetCheckResult:
     )
 
 
+@table_check("captions", description="Vectors, tags and pictures are in proportion (a warning, with its source).")
+def vectors_suit_captions(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    from ti_pipeline.tagging.advice import advise
+    from ti_pipeline.tagging.tokens import clip_tokenizer
+
+    found = [
+        advise(name, variant, _stored(store, "vocabulary", key), captions, clip_tokenizer())
+        for key, captions in frames.items()
+        for name, variant in _variants_of(key)
+    ]
+    warnings = [f"{advice.variant}: {words}" for advice in found for words in advice.warnings]
+    return dg.AssetCheckResult(
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(warnings[:3]) or None,
+        metadata={"how many vectors?": dg.MetadataValue.md("\n".join(f"- {words}" for words in warnings) or "fine")},
+    )
+
+
 @table_check("embedding", blocking=True, description="Every loss is a finite number.")
 def losses_are_finite(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
     import numpy as np
@@ -135,20 +155,27 @@ def grids_are_complete(frames: Frames) -> dg.AssetCheckResult:
     return verdict([f"{row.grid}: {row.missing} pictures missing" for row in lacking])
 
 
+def _variants_of(key: str) -> list[tuple[str, Variant]]:
+    """Return the variants, with their names, that use a caption plan."""
+    study, plan = split(key)
+    names = [split(variant_key).part for variant_key in keys_of("variants", study)]
+    variants = [(name, STUDIES[study].study.variant(name)) for name in names]
+    return [(name, variant) for name, variant in variants if variant.captions == plan]
+
+
 def _cut_captions(key: str, captions: pd.DataFrame) -> dict[str, int]:
-    """Return, per variant that uses this plan, how many of its captions lose their tail."""
+    """Return, per variant that uses this plan and lets captions be cut, how many of them lose their tail."""
     from ti_pipeline.tagging.budget import captions_over_budget
     from ti_pipeline.tagging.tokens import clip_tokenizer
 
-    study, plan = split(key)
-    tokenizer = clip_tokenizer()
     cut = {}
-    for variant_key in keys_of("variants", study):
-        variant = STUDIES[study].study.variant(split(variant_key).part)
-        if variant.captions == plan:
+    for name, variant in _variants_of(key):
+        if variant.long_captions == "cut":
             template = max(variant.templates, key=len)
-            over = captions_over_budget(captions, vectors=variant.vectors, tokenizer=tokenizer, template=template)
-            cut[split(variant_key).part] = len(over)
+            over = captions_over_budget(
+                captions, vectors=variant.vectors, tokenizer=clip_tokenizer(), template=template
+            )
+            cut[name] = len(over)
     return cut
 
 
@@ -161,6 +188,7 @@ CONTENT_CHECKS = (
     crops_are_exact,
     something_to_train_on,
     captions_fit,
+    vectors_suit_captions,
     losses_are_finite,
     embedding_moved,
     grids_are_complete,

@@ -32,6 +32,7 @@ class StudyResults:
     posts: pd.DataFrame
     post_tags: pd.DataFrame
     tag_frequencies: pd.DataFrame
+    tag_pairs: pd.DataFrame
     images: pd.DataFrame
     image_audit: pd.DataFrame
     training_set: pd.DataFrame

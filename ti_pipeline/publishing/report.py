@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from ti_pipeline.publishing.inputs import StudyResults
+    from ti_pipeline.tagging.advice import Advice
 
 __all__ = ["render_report", "write_report"]
 
@@ -86,18 +87,21 @@ def _context(results: StudyResults) -> dict[str, Any]:
     """Return everything the template shows."""
     study = results.study
     commonest_tags, plan_plots = figures.tag_plots(results)
+    compared = sections.compared_plans(results, CLIP_TOKENIZER)
     plots: dict[str, Any] = {
+        "compared_plot": figures.compared_plot(compared),
         "axis_plots": figures.axis_plots(results),
         "score_by_step": figures.score_by_step(results),
         "loss_curves": figures.loss_curves(results),
         "commonest_tags": commonest_tags,
         "plan_plots": plan_plots,
+        "coverage_curves": figures.coverage_curves(results),
         "training_sheet": figures.training_sheet(results),
         "crop_sheets": figures.crop_sheets(results),
     }
     spent = sum(len(one.data) for one in figures.pictures_in(plots))
     grids, lost = figures.grids(results, spent=spent)
-    cut = sections.cut_captions(results, CLIP_TOKENIZER)
+    advice = sections.vector_advice(results, CLIP_TOKENIZER)
     curations = sections.curation_facts(results)
     return plots | {
         "study": study,
@@ -111,11 +115,13 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "stages": sections.stages(results),
         "curations": curations,
         "plans": sections.plan_facts(results),
-        "cut_captions": cut,
+        "advice": advice,
+        "compared_plans": list(compared.itertuples()),
+        "top_pairs": list(results.tag_pairs.head(20).itertuples()),
         "losses": sections.loss_facts(results),
         "recipe": sections.recipe(results),
         "commands": sections.commands(results),
-        "warnings": [*results.warnings, *lost, *_own_warnings(results, cut, curations)],
+        "warnings": [*results.warnings, *lost, *_own_warnings(results, advice, curations)],
         **_attribution(results),
     }
 
@@ -127,16 +133,9 @@ def _by_axis(results: StudyResults) -> dict[str, list[Any]]:
     return axes
 
 
-def _own_warnings(
-    results: StudyResults, cut: list[dict[str, Any]] | None, curations: list[dict[str, Any]]
-) -> list[str]:
+def _own_warnings(results: StudyResults, advice: list[Advice] | None, curations: list[dict[str, Any]]) -> list[str]:
     """Return what the tables themselves give reason to warn of."""
-    found = [
-        f"{row['variant']}: {row['cut']} of {row['captions']} captions lose their tail, its vectors leave "
-        f"{row['budget']} of 75 tokens"
-        for row in cut or []
-        if row["cut"]
-    ]
+    found = [f"{row.variant}: {words}" for row in advice or [] for words in row.warnings]
     found += [
         f"curation {curation['name']}: the share of {share['name']} is {share['reached']:.1%}, "
         f"wanted {share['target']:.1%}"

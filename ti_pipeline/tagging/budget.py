@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["CONTEXT_TOKENS", "captions_over_budget", "fit_captions", "token_budget"]
+__all__ = ["CONTEXT_TOKENS", "captions_over_budget", "fit_captions", "longest_prompts", "token_budget"]
 
 CONTEXT_TOKENS = 75  # CLIP's 77 less start and end
 
@@ -77,15 +77,26 @@ def fit_captions(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templa
     )
 
 
+def longest_prompts(
+    captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templates: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return how many tokens each caption's longest prompt has, the embedding's vectors among them."""
+    return _lengths(captions.caption.tolist(), vectors, tokenizer, templates)
+
+
 def _too_long(texts: list[str], vectors: int, tokenizer: Any, templates: Sequence[str]) -> NDArray[np.bool_]:
-    """Tell for each caption whether any template's prompt with it is longer than 75 tokens."""
+    return _lengths(texts, vectors, tokenizer, templates) > CONTEXT_TOKENS
+
+
+def _lengths(texts: list[str], vectors: int, tokenizer: Any, templates: Sequence[str]) -> NDArray[np.int64]:
     import numpy as np
 
     lengths = [
         _tokens(texts, tokenizer, template) + template.count("[name]") * vectors
         for template in dict.fromkeys(templates)
     ]
-    return np.max(lengths, axis=0) > CONTEXT_TOKENS
+    longest: NDArray[np.int64] = np.max(lengths, axis=0)
+    return longest
 
 
 def _tokens(captions: list[str], tokenizer: Any, template: str) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ Not here: choosing the vocabulary (`vocabulary`), fitting captions into a prompt
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ti_pipeline.studies import CATEGORIES
 from ti_pipeline.tagging.implications import closure

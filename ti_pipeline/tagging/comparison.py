@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import CaptionPlan
 
-__all__ = ["ENOUGH_TAGS", "STRATEGIES", "compare_strategies", "measures", "strategies_of"]
+__all__ = ["ENOUGH_TAGS", "STRATEGIES", "compare_strategies", "measures", "measures_of_tables", "strategies_of"]
 
 ENOUGH_TAGS = 3  # a caption of fewer tags says little about its picture
 
@@ -112,6 +112,25 @@ def measures(
         tokens = _tokens(tokenizer, [piece(name, plan) for name in said.names])
         found["tokens_per_picture"] = float((tokens @ counts + commas) / pictures)
     return found
+
+
+def measures_of_tables(vocabulary: pd.DataFrame, captions: pd.DataFrame, tokenizer: Any | None) -> dict[str, float]:
+    """Return the measures that a plan's tables tell, for the report: tokens are those of the captions themselves."""
+    import numpy as np
+
+    per_picture, pictures = captions.tag_count.to_numpy(), len(captions)
+    counts = vocabulary.captions[vocabulary.kept].to_numpy(dtype=np.int64)
+    tokens = np.array([np.nan]) if tokenizer is None else _tokens(tokenizer, captions.caption.tolist())
+    return {
+        "tags": float(len(counts)),
+        "covered": _mean(per_picture >= 1),
+        "well_covered": _mean(per_picture >= ENOUGH_TAGS),
+        "tags_per_picture": _mean(per_picture),
+        "tokens_per_picture": _mean(tokens),
+        "entropy": entropy(counts),
+        "lowest_share": float(counts.min(initial=pictures)) / pictures if len(counts) and pictures else 0.0,
+        "highest_share": float(counts.max(initial=0)) / pictures if pictures else 0.0,
+    }
 
 
 def _mean(values: NDArray[Any]) -> float:

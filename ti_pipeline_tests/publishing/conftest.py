@@ -39,6 +39,7 @@ STUDY_TEXT = "name: tiny\n# </pre><script>alert(6)</script> \u202e\n"
 AXES = {"species": ["wolf", "tiger"], "clothing": ["shirt", "coat"]}
 # Mismatches per checkpoint in the order of the steps, out of 4 pictures (2 values × 2 seeds).
 WRONG = {("species", "a"): [3, 1], ("species", "b"): [2, 2], ("clothing", "a"): [1, 0], ("clothing", "b"): [4, 2]}
+PAIR = {"tag": "<b>", "other": "wolf", "count": 7, "jaccard": 0.875, "pmi": 1.5, "implied": True}
 OVERALL = {"a-20": (0.875, 0.7, 1.0), "a-10": (0.5, 0.2, 0.8), "b-20": (0.5, 0.3, 0.9), "b-10": (0.25, 0.0, 0.5)}
 
 
@@ -54,7 +55,7 @@ def build_study():
             "crops": {"sizes": [64]},
             "captions": {"plan": {"per_image": 2}},
             "common": {"base": "base", "steps": 20, "token": "{study}-{variant}", "learning_rate": "0.02:10, 0.005"},
-            "variants": {"a": {"vectors": 2, "clip_skip": 2}, "b": {"vectors": 70}},
+            "variants": {"a": {"vectors": 2, "clip_skip": 2}, "b": {"vectors": 70, "long_captions": "cut"}},
             "evaluation": {
                 "scorer": {"folder": "/home/someone/clip"},
                 "axes": {name: {"prompt": f"{v[0]}, [name]", "values": v} for name, v in AXES.items()},
@@ -156,6 +157,7 @@ def tag_tables():
     return {
         "post_tags": frame("post_tags", [{"post_id": 1, "tag": t, "category": "general"} for t in HOSTILE_TAGS]),
         "tag_frequencies": frame("tag_frequencies", tags),
+        "tag_pairs": frame("tag_pairs", [PAIR]),
         "vocabularies": {"plan": frame("vocabulary", vocabulary)},
         "captions": {"plan": frame("captions", captions)},
     }

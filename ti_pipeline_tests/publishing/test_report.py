@@ -160,8 +160,12 @@ def test_a_clear_winner_is_called_clear(results):
         "1 pictures could not be fetched",
         "9 tags kept, 3 dropped",
         "4 captions, 12.5 tags on average; 0 without a tag; 0 shortened",
-        "a 73 0 4 b 5 4 4",  # tokens left, captions cut, captions
-        "b: 4 of 4 captions lose their tail, its vectors leave 5 of 75 tokens",
+        "a 2 73 25.0 0 4 9 12.5",  # vectors, tokens left, mean tokens, captions longer, captions, tags, tags a picture
+        "b 70 5 25.0 4 4 9 12.5",
+        "b: 4 of 4 captions are longer than the 5 tokens that 70 vectors leave: they lose their tail",
+        "b: 70 vectors for 9 tags: too many vectors for few tags give strange pictures",
+        "<b> wolf 7 0.875 1.50 yes",  # a pair of tags with its numbers
+        "plan 9 100.0 % 100.0 % 12.5",  # a plan side by side with others: tags, covered, well covered, tags a picture
         "The 4 pictures remain their artists'.",
         "unknown artist 2",
         '"dagster/asset_partition_range_start": "tiny__a", "dagster/asset_partition_range_end": "tiny__b"}\'',
@@ -186,7 +190,7 @@ def test_before_anything_is_measured(nothing_measured):
 
 
 def test_empty_tables_make_a_page_too(nothing_measured):
-    tables = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+    tables = ("posts", "post_tags", "tag_frequencies", "tag_pairs", "images", "image_audit", "training_set")
     empty = dataclasses.replace(
         nothing_measured, **{t: TABLES[t].empty() for t in tables}, crops={}, captions={}, vocabularies={}
     )

@@ -1,6 +1,5 @@
 """Taggers: real ONNX models, built here, whose answer to each picture is known by arithmetic."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -111,14 +110,14 @@ def test_tagger_tags_become_captions(pictures, tmp_path):
 def test_what_is_missing_is_named(pictures, tmp_path):
     with pytest.raises(TaggerError, match="colours has no model: set `tagger_model`"):
         tagged(pictures, tmp_path, tagger_model=None)
-    with pytest.raises(TaggerError, match="there is no file .*model.onnx"):
+    with pytest.raises(TaggerError, match=r"there is no file .*model\.onnx"):
         tagged(pictures, tmp_path)
     pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
     colour_model(tmp_path / "model.onnx", channels_first=False, largest=1.0)
-    with pytest.raises(TaggerError, match="no list of tags: put it at .*selected_tags.csv"):
+    with pytest.raises(TaggerError, match=r"no list of tags: put it at .*selected_tags\.csv"):
         tagged(pictures, tmp_path)
     (tmp_path / "tags.txt").write_text("red\n")
-    with pytest.raises(TaggerError, match="has 3 outputs, .*tags.txt 1 tags"):
+    with pytest.raises(TaggerError, match=r"has 3 outputs, .*tags\.txt 1 tags"):
         tagged(pictures, tmp_path)
     (tmp_path / "other.csv").write_text("tag\nred\n")
     with pytest.raises(TaggerError, match="no column `name`"):
