@@ -33,6 +33,7 @@ ASSET_JOBS = (
     _asset_job("prepare_crops", "Crops (part of `prepare`).", "crops"),
     _asset_job("train", "Train a variant, or a range of variants in one process.", "embedding"),
     _asset_job("evaluate", "Render and score a variant's checkpoints.", "evaluation_images", "evaluation_scores"),
+    _asset_job("export", "A variant's pictures and captions for other trainers.", "dataset"),
     _asset_job(
         "compare",
         "Grids, leaderboard, report and release of a study.",

@@ -319,8 +319,8 @@ class Variant(_Model):
     )
     long_captions: Literal["fit", "chunks", "cut"] = Field(
         default="fit",
-        description="Captions longer than the vectors leave of 75 tokens: lose the tags that tell least, are encoded in "
-        "chunks of 75, or are cut at the 75th token.",
+        description="Captions longer than the vectors leave of 75 tokens: lose the tags that tell least, are encoded "
+        "in chunks of 75, or are cut at the 75th token.",
     )
     latents: Literal["once", "deterministic", "random"] = Field(
         default="once", description="Sample each latent once, take its mean, or sample anew at each step."

@@ -28,6 +28,7 @@ ASSETS = {
     "evaluation_images": {"embedding"},
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
+    "dataset": {"captions", "crops"},
     "leaderboard": {"embedding", "evaluation_scores"},
 }
 JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "demo"}

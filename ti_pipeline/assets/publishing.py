@@ -1,16 +1,27 @@
-"""What leaves the house: the report to decide from, and the release to hand to others; per study."""
+"""What leaves the house: the report to decide from, the release to hand to others, and what a variant trained on."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from ti_pipeline.io_managers import Tables
-from ti_pipeline.partitions import STUDIES, keys_of, split, studies_of_crops, studies_of_plans, study_partitions
+from ti_pipeline.partitions import (
+    STUDIES,
+    crops_of_variants,
+    keys_of,
+    plans_of_variants,
+    split,
+    studies_of_crops,
+    studies_of_plans,
+    study_partitions,
+    variant_partitions,
+)
 from ti_pipeline.partitions import studies_of_variants as of_variants
 from ti_pipeline.resources import DataStore
 
-__all__ = ["release", "report"]
+__all__ = ["dataset", "release", "report"]
 
 _OF_STUDY = ("posts", "post_tags", "tag_frequencies", "tag_pairs", "images", "image_audit", "training_set")
 _COMPARED = ("evaluation_grids", "leaderboard")
@@ -64,6 +75,37 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
             "files": dg.MetadataValue.md(files),
         }
     )
+
+
+@dg.asset(
+    partitions_def=variant_partitions,
+    ins={
+        "captions": dg.AssetIn(partition_mapping=plans_of_variants),
+        "crops": dg.AssetIn(partition_mapping=crops_of_variants),
+    },
+    group_name="publishing",
+    code_version="1",
+    kinds={"file"},
+)
+def dataset(
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    captions: dict[str, pd.DataFrame],
+    crops: dict[str, pd.DataFrame],
+) -> dg.MaterializeResult[Any]:
+    """The variant's crops with their captions in a folder for other trainers: kohya's `.txt`, `metadata.jsonl`."""
+    from ti_pipeline.tagging.budget import trained_captions
+    from ti_pipeline.tagging.exports import write_dataset
+
+    study, part = split(context.partition_key)
+    ((_, written),), ((crops_key, pictures),) = captions.items(), crops.items()
+    told = trained_captions(written, STUDIES[study].study.variant(part))
+    usable = pictures[(pictures.status == "ok") & (pictures.split != "out")]
+    folder = f"exports/{study}/{part}"
+    reads = [f"crops/{study}/{split(crops_key).part}"]
+    with store.work(reads=reads, writes=[folder]) as root:
+        count = write_dataset(told, usable, root, root / folder)
+    return dg.MaterializeResult(metadata={"pictures": count, "folder": dg.MetadataValue.path(str(root / folder))})
 
 
 def _folders(study: str) -> list[str]:

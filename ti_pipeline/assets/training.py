@@ -66,16 +66,10 @@ def _plan_of(key: Key) -> str:
 
 def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[str, pd.DataFrame]) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
-    from ti_pipeline.tagging.budget import fit_captions
-    from ti_pipeline.tagging.tokens import clip_tokenizer
+    from ti_pipeline.tagging.budget import trained_captions
 
     loaded = STUDIES[key.study]
     variant = loaded.study.variant(key.part)
-    written = captions[_plan_of(key)]
-    if variant.long_captions == "fit":
-        written = fit_captions(
-            written, vectors=variant.vectors, tokenizer=clip_tokenizer(), templates=variant.templates
-        )
     return VariantJob(
         study=key.study,
         name=key.part,
@@ -83,7 +77,7 @@ def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[s
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
         crops=crops[str(Key(key.study, str(variant.crop)))],
-        captions=written,
+        captions=trained_captions(captions[_plan_of(key)], variant),
         folder=folder,
     )
 

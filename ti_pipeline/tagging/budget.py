@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.tagging.tokens import clip_tokenizer
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,7 +17,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["CONTEXT_TOKENS", "captions_over_budget", "fit_captions", "longest_prompts", "token_budget"]
+    from ti_pipeline.studies import Variant
+
+__all__ = [
+    "CONTEXT_TOKENS",
+    "captions_over_budget",
+    "fit_captions",
+    "longest_prompts",
+    "token_budget",
+    "trained_captions",
+]
 
 CONTEXT_TOKENS = 75  # CLIP's 77 less start and end
 
@@ -55,7 +66,7 @@ def fit_captions(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templa
     left = [list(range(len(found))) for found in pieces]
 
     def over(texts: list[str]) -> list[bool]:
-        return _too_long(texts, vectors, tokenizer, templates).tolist()
+        return list(_lengths(texts, vectors, tokenizer, templates) > CONTEXT_TOKENS)
 
     words = sorted({piece for found in pieces for piece in found})
     hopeless = {word for word, too_long in zip(words, over(words), strict=True) if too_long}
@@ -66,7 +77,7 @@ def fit_captions(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templa
         still = over([", ".join(pieces[i][place] for place in left[i]) for i in open_])
         open_ = [i for i, too_long in zip(open_, still, strict=True) if too_long and left[i]]
         for i in open_:
-            left[i].remove(min(left[i], key=lambda place, ranks=rank[i]: ranks[place]))
+            left[i].remove(min(left[i], key=rank[i].__getitem__))
     count = pd.Series([len(kept) for kept in left], index=captions.index, dtype="int64")
     of_post = list(zip(pieces, captions.tags, left, strict=True))
     return captions.assign(
@@ -77,15 +88,18 @@ def fit_captions(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templa
     )
 
 
+def trained_captions(captions: pd.DataFrame, variant: Variant) -> pd.DataFrame:
+    """Return the captions that a variant trains on: its plan's, made to fit where the variant asks for that."""
+    if variant.long_captions != "fit":
+        return captions
+    return fit_captions(captions, vectors=variant.vectors, tokenizer=clip_tokenizer(), templates=variant.templates)
+
+
 def longest_prompts(
     captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templates: Sequence[str]
 ) -> NDArray[np.int64]:
     """Return how many tokens each caption's longest prompt has, the embedding's vectors among them."""
     return _lengths(captions.caption.tolist(), vectors, tokenizer, templates)
-
-
-def _too_long(texts: list[str], vectors: int, tokenizer: Any, templates: Sequence[str]) -> NDArray[np.bool_]:
-    return _lengths(texts, vectors, tokenizer, templates) > CONTEXT_TOKENS
 
 
 def _lengths(texts: list[str], vectors: int, tokenizer: Any, templates: Sequence[str]) -> NDArray[np.int64]:

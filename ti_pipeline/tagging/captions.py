@@ -1,6 +1,7 @@
 """Captions: one text per post, of the plan's vocabulary in the plan's order.
 
-Not here: choosing the vocabulary (`vocabulary`), fitting captions into a prompt (`budget`), or templates and per-step draws (`inversion`).
+Not here: choosing the vocabulary (`vocabulary`), fitting captions into a prompt (`budget`), or templates and per-step
+draws (`inversion`).
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ def measures(
     """Return what a vocabulary achieves in captions; shares are of all pictures of the study.
 
     tags: its size; covered: share of pictures with a tag; well_covered: with three; tags_per_picture and
-    tokens_per_picture: means, a comma being a token (NaN without a tokenizer); entropy: of a use's tag in bits; redundant: share of uses
-    that another tag of the same caption implies (NaN without implications); lowest_share, highest_share: the window
-    that the tags' shares of the captions lie in.
+    tokens_per_picture: means, a comma being a token (NaN without a tokenizer); entropy: of a use's tag in bits;
+    redundant: share of uses that another tag of the same caption implies (NaN without implications); lowest_share,
+    highest_share: the window that the tags' shares of the captions lie in.
     """
     import numpy as np
 

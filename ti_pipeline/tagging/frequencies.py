@@ -168,9 +168,9 @@ def tag_pairs(
 ) -> pd.DataFrame:
     """Return the `tag_pairs` table: of the commonest `tags` the `pairs` that stand together most exclusively.
 
-    Ordered by Jaccard index (pictures with both over pictures with either), then by count and names. PMI is log2 of P(A,B) / P(A)P(B) (Church & Hanks
-    1990). Pairs on fewer than `min_count` pictures are left out: two tags that met once look inseparable. `implied`
-    are the implications' closure over the frequencies' tags (`implications.closure`); such pairs are marked.
+    Ordered by Jaccard index (pictures with both over pictures with either), then by count and names. PMI is log2 of
+    P(A,B) / P(A)P(B) (Church & Hanks 1990). Pairs on fewer than `min_count` pictures are left out: two tags that met
+    once look inseparable. `implied` is the implications' closure over the frequencies' tags; such pairs are marked.
     """
     import numpy as np
     import pandas as pd

@@ -70,7 +70,7 @@ def tag_pictures(
                 continue
             posts.append(row.post_id)
         if inputs:
-            parts.append(_above(tagger, np.array(posts), np.stack(inputs), plan.tagger_threshold))
+            parts.append(_above(tagger, posts, np.stack(inputs), plan.tagger_threshold))
         progress(min(start + _AT_ONCE, total), total, "tagging")
     if not parts:
         return TABLES["tagger_tags"].empty()
@@ -149,8 +149,8 @@ def _prepared(picture: Any, tagger: _Tagger) -> NDArray[np.float32]:
     square = Image.new("RGB", (side, side), (255, 255, 255))
     square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
     scaled = square.resize((tagger.side, tagger.side), Image.Resampling.BICUBIC)
-    pixels = np.asarray(scaled, dtype=np.float32)
-    pixels = pixels[:, :, ::-1] if tagger.bgr else pixels / 255
+    rgb = np.asarray(scaled, dtype=np.float32)
+    pixels = rgb[:, :, ::-1] if tagger.bgr else rgb / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) if tagger.channels_first else pixels)
 
 

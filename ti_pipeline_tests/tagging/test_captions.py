@@ -53,6 +53,19 @@ def test_tags_that_only_the_keep_list_lets_in_come_last():
     assert texts(TAGS, CaptionPlan(categories=["species"], keep=["some*"]))[1] == "mammal, fox, someone"
 
 
+def test_order_by_name():
+    assert texts(TAGS, CaptionPlan(order_by="name"))[1] == "fox, mammal, blue eyes, hat, someone"
+
+
+@pytest.mark.parametrize(
+    ("parentheses", "expected"),
+    [("kept", "wolf (species), :)"), ("escaped", "wolf \\(species\\), :\\)"), ("stripped", "wolf species, :")],
+)
+def test_parentheses(parentheses, expected):
+    tags = {1: {"species": ["wolf_(species)"], "general": [":)"]}}
+    assert texts(tags, CaptionPlan(parentheses=parentheses))[1] == expected
+
+
 def test_underscores_kept():
     assert texts(TAGS, CaptionPlan(underscores="kept"))[4] == "mammal, blue_eyes, sitting"
 
