@@ -283,7 +283,8 @@ class CaptionPlan(_Model):
 
     def kept_categories(self) -> list[str]:
         """Return the categories this plan uses, in caption order."""
-        kept = [c for c in (self.categories or CATEGORIES) if c not in self.drop_categories]
+        wanted = CATEGORIES if self.categories is None else self.categories
+        kept = [c for c in wanted if c not in self.drop_categories]
         return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
 
 
