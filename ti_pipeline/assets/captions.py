@@ -41,13 +41,15 @@ def tagger_tags(
 ) -> dict[str, pd.DataFrame]:
     """What the plan's tagger sees on each picture, above its threshold; empty for plans without a tagger."""
     from ti_pipeline.schemas import TABLES
-    from ti_pipeline.tagging.tagger import tag_pictures
+    from ti_pipeline.tagging.tagger import TaggerError, tag_pictures
 
     def compute(key: str) -> pd.DataFrame:
         study, plan = STUDIES[split(key).study], _plan(key)
-        found = images.get(split(key).study)
-        if plan.source != "tagger" or found is None:
+        if plan.source != "tagger":
             return TABLES["tagger_tags"].empty()
+        found = images.get(split(key).study)
+        if found is None:
+            raise TaggerError(f"{key}: the tagger needs the study's pictures; materialize images first")
         with store.work(reads=["images"], writes=[]) as root:
             return tag_pictures(found, root, plan, folder=study.path.parent, progress=LogProgress(context))
 
