@@ -101,7 +101,10 @@ def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeR
     )
 
 
-@dg.asset(**_COMMON, ins={name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_catalog", "training_set")})
+@dg.asset(
+    **_COMMON | {"code_version": "2"},
+    ins={name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_catalog", "training_set")},
+)
 def tag_frequencies(
     posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame, training_set: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:

@@ -90,7 +90,8 @@ def _encoded_slices(kept: pd.DataFrame) -> tuple[list[tuple[Numbers, Numbers, Nu
             codes = np.array(known, dtype=np.int32)[encoded.indices.to_numpy()]
             rows = pc.list_parent_indices(lists).to_numpy() + start
             parts.append((rows, codes, np.full(len(codes), number, dtype=np.int8)))
-        slices.append(tuple(np.concatenate(part) for part in zip(*parts, strict=True)))
+        row, code, category = (np.concatenate(part) for part in zip(*parts, strict=True))
+        slices.append((row, code, category))
     return slices, list(place)
 
 
