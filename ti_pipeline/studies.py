@@ -315,14 +315,6 @@ class Variant(_Model):
     )
     shuffle_tags: bool = Field(default=False, description="Shuffle a caption's tags at each step.")
     drop_tags: Share = Field(default=0.0, description="Chance of each tag to be left out at each step.")
-    keep_first_tags: int = Field(
-        default=0, ge=0, description="The caption's first n tags are neither shuffled nor left out."
-    )
-    long_captions: Literal["fit", "chunks", "cut"] = Field(
-        default="fit",
-        description="Captions longer than the vectors leave of 75 tokens: lose the tags that tell least, are encoded "
-        "in chunks of 75, or are cut at the 75th token.",
-    )
     latents: Literal["once", "deterministic", "random"] = Field(
         default="once", description="Sample each latent once, take its mean, or sample anew at each step."
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.inversion.base_models import Base
 
-__all__ = ["CONTEXT_TOKENS", "encode_prompts", "encode_tokens", "in_chunks", "prompt_length", "prompt_tokens"]
+__all__ = ["CONTEXT_TOKENS", "encode_prompts", "encode_tokens", "prompt_length", "prompt_tokens"]
 
 CONTEXT_TOKENS = 75
 
@@ -69,21 +69,10 @@ def encode_tokens(
     embeddings: Mapping[str, torch.Tensor],
     *,
     clip_skip: int = 1,
-    chunks: bool = False,
 ) -> torch.Tensor:
-    """Encode token rows of `prompt_tokens`; the names in them are the keys of `embeddings`. See `encode_prompts`.
-
-    With `chunks`, nothing is cut: rows are encoded in parts of 75 tokens, whose states follow each other, [len(rows),
-    77 · parts, width], as A1111 does it. Rows with fewer parts than the longest get empty ones.
-    """
+    """Encode token rows of `prompt_tokens`; the names in them are the keys of `embeddings`. See `encode_prompts`."""
     import torch
 
-    if chunks:
-        parted = [in_chunks(row) for row in rows]
-        parts = max(map(len, parted))
-        flat = [part for row in parted for part in [*row, *[[]] * (parts - len(row))]]
-        states = encode_tokens(base, flat, embeddings, clip_skip=clip_skip)
-        return states.reshape(len(rows), parts * states.shape[1], states.shape[2])
     tokenizer = base.tokenizer
     ids = torch.full((len(rows), CONTEXT_TOKENS + 2), tokenizer.pad_token_id)
     starts, offset = {}, 0
@@ -108,30 +97,6 @@ def encode_tokens(
         vectors_at = table[torch.tensor(picked, device=base.device, dtype=torch.long)]
         inputs = flat.index_put((where,), vectors_at).reshape(inputs.shape)
     return _through_encoder(base, inputs, clip_skip)
-
-
-def in_chunks(row: Sequence[PromptToken]) -> list[list[PromptToken]]:
-    """Part a row into chunks of at most 75 tokens; an embedding that does not fit whole begins the next one."""
-    chunks: list[list[PromptToken]] = [[]]
-    at = 0
-    while at < len(row):
-        length = 1
-        while (
-            isinstance(row[at], tuple) and at + length < len(row) and _goes_on(row[at + length - 1], row[at + length])
-        ):
-            length += 1
-        if len(chunks[-1]) + length > CONTEXT_TOKENS:
-            chunks.append([])
-        chunks[-1] += row[at : at + length]
-        at += length
-    return chunks
-
-
-def _goes_on(token: PromptToken, following: PromptToken) -> bool:
-    """Tell whether a token is the next vector of the embedding before it."""
-    if isinstance(token, int) or isinstance(following, int):
-        return False
-    return following == (token[0], token[1] + 1)
 
 
 def _parts(base: Base) -> Any:

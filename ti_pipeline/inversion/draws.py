@@ -52,25 +52,17 @@ def pictures_of(seed: int, done: int, micro: int, *, pictures: int, batch_size: 
 
 
 def prompt_of(
-    templates: list[str],
-    name: str,
-    caption: str,
-    rng: np.random.Generator,
-    *,
-    shuffle: bool,
-    drop: float,
-    keep_first: int = 0,
+    templates: list[str], name: str, caption: str, rng: np.random.Generator, *, shuffle: bool, drop: float
 ) -> str:
     """Return a training prompt: a template drawn by `rng`, [name] and [filewords] filled in.
 
-    The caption's tags are those between its commas; `drop` is each tag's chance to be left out. The first `keep_first`
-    are neither left out nor shuffled. Commas that an empty caption leaves at an end are removed.
+    The caption's tags are those between its commas; `drop` is each tag's chance to be left out. Commas that an empty
+    caption leaves at an end are removed.
     """
     template = templates[int(rng.integers(len(templates)))]
     tags = [tag for tag in caption.split(", ") if tag]
-    first, tags = tags[:keep_first], tags[keep_first:]
     if drop:
         tags = [tag for tag, chance in zip(tags, rng.random(len(tags)), strict=True) if chance >= drop]
     if shuffle:
         tags = [tags[int(i)] for i in rng.permutation(len(tags))]
-    return template.replace("[filewords]", ", ".join([*first, *tags])).replace("[name]", name).strip(" ,")
+    return template.replace("[filewords]", ", ".join(tags)).replace("[name]", name).strip(" ,")

@@ -113,7 +113,6 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
             words,
             shuffle=variant.shuffle_tags,
             drop=variant.drop_tags,
-            keep_first=variant.keep_first_tags,
         )
         for i in chosen
     ]
@@ -183,8 +182,7 @@ def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[t
         own = [prompt_tokens(base.tokenizer, prompt, {run.name: len(run.vectors)}) for prompt in batch.prompts]
         rows += [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
     vectors = {run.key: run.vectors for run in runs}
-    first = runs[0].variant  # runs that train together agree in these (`training_runs`)
-    states = encode_tokens(base, rows, vectors, clip_skip=first.clip_skip, chunks=first.long_captions == "chunks")
+    states = encode_tokens(base, rows, vectors, clip_skip=runs[0].variant.clip_skip)
     noisy = _onto(base, torch.cat([batch.noisy for batch in batches]).to(base.dtype))
     timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
     target = _onto(base, torch.cat([batch.target for batch in batches]))

@@ -73,14 +73,10 @@ class _Plan:
     fingerprint: str
 
     @property
-    def group(self) -> tuple[str, str, int, int, str]:
-        """What variants must share to be trained together.
-
-        Prompts in chunks are as long as the batch's longest: such a variant trains alone, or others would lengthen its.
-        """
+    def group(self) -> tuple[str, str, int, int]:
+        """What variants must share to be trained together."""
         variant = self.job.variant
-        alone = self.job.key if variant.long_captions == "chunks" else ""
-        return (self.identity, variant.precision, variant.clip_skip, variant.resolution or 0, alone)
+        return (self.identity, variant.precision, variant.clip_skip, variant.resolution or 0)
 
 
 def train_variants(

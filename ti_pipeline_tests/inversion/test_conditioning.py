@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ti_pipeline.inversion.base_models import BaseModelError
-from ti_pipeline.inversion.conditioning import encode_prompts, encode_tokens, in_chunks, prompt_length, prompt_tokens
+from ti_pipeline.inversion.conditioning import encode_prompts, encode_tokens, prompt_length, prompt_tokens
 from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors
 
 PROMPTS = ["a photo of a cat", "wolf, red fur, " * 40, "", "Zwölf Boxkämpfer 狐 🦊"]
@@ -111,22 +111,3 @@ def test_wrong_widths_and_too_deep_clip_skips_are_refused(base):
         BaseModelError, match="clip_skip 3 is deeper than the text encoder of 'tiny', which has 2 layers"
     ):
         encode_prompts(base, ["cat"], {}, clip_skip=3)
-
-
-def test_chunks_never_part_an_embedding():
-    long = [("e", i) for i in range(70)]
-    assert in_chunks([1] * 10 + long + [2] * 80) == [[1] * 10, long + [2] * 5, [2] * 75]
-    assert in_chunks([("e", 0), ("e", 1), ("e", 0), ("e", 1)]) == [[("e", 0), ("e", 1), ("e", 0), ("e", 1)]]
-    assert in_chunks([]) == [[]]
-
-
-def test_chunks_are_encoded_each_by_itself(base):
-    words, embedding = prompt_tokens(base.tokenizer, "cat " * 80, {}), torch.randn(3, base.width)
-    row = [*words[:74], *(("e", i) for i in range(3)), *words[74:]]
-    states = encode_tokens(base, [row, words[:2]], {"e": embedding}, chunks=True)
-    assert states.shape == (2, 2 * 77, base.width)
-    parts = [words[:74], row[74:], words[:2], []]
-    for at, part in enumerate(parts):
-        alone = encode_tokens(base, [part], {"e": embedding})[0]
-        found = states[at // 2, (at % 2) * 77 : (at % 2 + 1) * 77]
-        torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)

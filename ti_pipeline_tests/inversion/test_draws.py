@@ -56,11 +56,6 @@ def test_prompts_are_filled_in():
     shuffled = make("[filewords]", ", ".join(tags), shuffle=True).split(", ")
     assert sorted(shuffled) == sorted(tags)
     assert shuffled != tags
-    first = make("[filewords]", ", ".join(tags), shuffle=True, keep_first=3).split(", ")
-    assert first[:3] == tags[:3]
-    assert sorted(first) == sorted(tags)
-    assert first != tags
-    assert make("[filewords]", ", ".join(tags), drop=1.0, keep_first=2) == "tag0, tag1"
     # A caption that spells out a placeholder's neighbour must not be filled in a second time.
     assert make("[name], [filewords]", "wolf (species)") == "ember, wolf (species)"
 
