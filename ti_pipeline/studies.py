@@ -244,9 +244,26 @@ class Variant(_Model):
     )
     batch_size: int = Field(default=1, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
-    optimizer: Literal["adamw"] = "adamw"
+    lr_scheduler: Literal["constant", "cosine"] = Field(
+        default="constant", description="Shape laid over the learning rate: as it is, or falling to 0 as half a cosine."
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="Updates in which the learning rate rises from 0.")
+    optimizer: Literal["adamw", "lion", "prodigy"] = Field(
+        default="adamw",
+        description="adamw, or (extra `optimizers`) lion or prodigy; prodigy finds its own rate: learning_rate 1.",
+    )
     seed: Seed | None = Field(default=None, description="Seed of every draw; the study's seed if unset.")
+    start: Literal["text", "vocabulary", "file"] = Field(
+        default="text",
+        description="What the vectors start from: `initializer`, draws with the vocabulary's mean and standard "
+        "deviation, or `initializer_file`.",
+    )
     initializer: str = Field(default="*", description="Text whose token vectors start the embedding; empty = zeros.")
+    initializer_file: str | None = Field(
+        default=None,
+        description="An embedding to go on from (`start: file`), in any web UI's format; relative paths start at the "
+        "study file.",
+    )
     templates: list[PromptLine] = Field(
         default=["[name], [filewords]"],
         min_length=1,
@@ -254,6 +271,7 @@ class Variant(_Model):
     )
     shuffle_tags: bool = Field(default=False, description="Shuffle a caption's tags at each step.")
     drop_tags: Share = Field(default=0.0, description="Chance of each tag to be left out at each step.")
+    keep_tags: int = Field(default=0, ge=0, description="This many first tags are neither shuffled nor left out.")
     latents: Literal["once", "deterministic", "random"] = Field(
         default="once", description="Sample each latent once, take its mean, or sample anew at each step."
     )
@@ -263,6 +281,18 @@ class Variant(_Model):
         default=None,
         gt=0,
         description="Weigh each timestep's loss by min(SNR, this) / SNR (v-prediction: SNR + 1); 5 is usual.",
+    )
+    noise_offset: float = Field(
+        default=0.0, ge=0, le=1, description="Noise of this deviation on a whole channel of a latent; 0.05 is usual."
+    )
+    max_norm: float | None = Field(
+        default=None, gt=0, description="Longest a vector may be, in mean lengths of the base's own token vectors."
+    )
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="Checkpoints hold the vectors' moving average with this decay."
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop when this many checkpoints in a row have not lowered validation loss."
     )
     checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
     token: Token | None = Field(
@@ -275,6 +305,12 @@ class Variant(_Model):
     def _has_an_end(self) -> Self:
         if self.steps is None and self.epochs is None:
             raise ValueError("give steps, epochs or both (whichever ends first)")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> Self:
+        if (self.start == "file") != (self.initializer_file is not None):
+            raise ValueError("`start: file` and `initializer_file` go together: give both or neither")
         return self
 
 

@@ -54,7 +54,7 @@ def train(
     save: Callable[[Run, bool], None],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
-    """Train runs of one clip skip and one resolution together until each has done its steps.
+    """Train runs of one clip skip and one resolution together until each has ended.
 
     `save(run, checkpoint)` is called when a run's state should be kept, with true at checkpoints (each
     `checkpoint_every` updates and the last; after N updates the vectors have moved N times). A run whose numbers are
@@ -64,7 +64,7 @@ def train(
 
     levels = signal_levels(base)
     scale = FP16_SCALE if base.dtype == torch.float16 else 1.0
-    while active := [run for run in runs if run.done < run.steps and run.failure is None]:
+    while active := [run for run in runs if not run.ended]:
         batches = [_draw(run, base, levels) for run in active]
         losses = _losses(base, active, batches)
         shares = [loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True)]
@@ -76,7 +76,8 @@ def train(
                 _update(run, scale)
                 _keep(run, base, save)
         if progress is not None and not any(run.waiting for run in active):
-            progress(sum(run.done for run in runs), sum(run.steps for run in runs), _words(active))
+            planned = sum(run.done if run.ended else run.steps for run in runs)
+            progress(sum(run.done for run in runs), planned, _words(active))
 
 
 def signal_levels(base: Base) -> torch.Tensor:
@@ -113,10 +114,13 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
             words,
             shuffle=variant.shuffle_tags,
             drop=variant.drop_tags,
+            keep=variant.keep_tags,
         )
         for i in chosen
     ]
     noise = normal(generator(run.seed, "noise", *at), *clean.shape)
+    if variant.noise_offset:  # Guttenberg 2023, "Diffusion with offset noise"
+        noise = noise + variant.noise_offset * normal(generator(run.seed, "offset", *at), *clean.shape[:2], 1, 1)
     return _noised(clean, noise, timesteps, prompts, base, levels, gamma=variant.min_snr_gamma)
 
 
@@ -172,8 +176,13 @@ def loss_weights(levels: torch.Tensor, prediction_type: str, gamma: float | None
     return ratio.clamp(max=gamma) / (ratio if prediction_type == "epsilon" else ratio + 1)
 
 
-def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[torch.Tensor]:
-    """Return each run's weighted mean squared error over its own samples, from one call of the networks for all."""
+def _losses(
+    base: Base, runs: Sequence[Run], batches: Sequence[Batch], vectors: dict[str, torch.Tensor] | None = None
+) -> list[torch.Tensor]:
+    """Return each run's weighted mean squared error over its own samples, from one call of the networks for all.
+
+    `vectors` by the runs' keys are used instead of those in training.
+    """
     import torch
 
     # Names are found per run: one run's prompt may not show another's vectors, though both may have the same name.
@@ -181,7 +190,7 @@ def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[t
     for run, batch in zip(runs, batches, strict=True):
         own = [prompt_tokens(base.tokenizer, prompt, {run.name: len(run.vectors)}) for prompt in batch.prompts]
         rows += [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
-    vectors = {run.key: run.vectors for run in runs}
+    vectors = vectors or {run.key: run.vectors for run in runs}
     states = encode_tokens(base, rows, vectors, clip_skip=runs[0].variant.clip_skip)
     noisy = _onto(base, torch.cat([batch.noisy for batch in batches]).to(base.dtype))
     timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
@@ -211,6 +220,7 @@ def _update(run: Run, scale: float) -> None:
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.done += 1
+    run.after_update()
     loss, length = torch.stack(run.micro_losses).mean(), run.vectors.detach().norm(dim=1).mean()
     run.waiting.append(torch.stack([loss.double(), norm.detach().double(), length.double()]))
     run.micro, run.micro_losses = 0, []
@@ -258,7 +268,7 @@ def _measured(run: Run, base: Base) -> dict[str, Any]:
     """Return a checkpoint's numbers; see the table `embedding`."""
     since = run.checkpoints[-1]["step"] if run.checkpoints else 0
     losses = [row[0] for row in run.log[since : run.done]]
-    vectors = run.vectors.detach()
+    vectors = run.result
     return {
         "step": run.done,
         "epoch": (run.done - 1) // run.steps_per_epoch + 1,
@@ -295,7 +305,8 @@ def validation_loss(base: Base, run: Run) -> float | None:
         prompts = [_plain_prompt(run, run.validation.captions[picture]) for picture, _ in chosen]
         timesteps = torch.tensor([middles[part] for _, part in chosen])
         with torch.no_grad():
-            (loss,) = _losses(base, [run], [_noised(clean, noise, timesteps, prompts, base, levels)])
+            batch = _noised(clean, noise, timesteps, prompts, base, levels)
+            (loss,) = _losses(base, [run], [batch], {run.key: run.result})
         sums += float(loss) * len(chosen)
     return sums / len(samples) if samples else None
 

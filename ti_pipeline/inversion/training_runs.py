@@ -1,7 +1,8 @@
 """Training runs: jobs in, checkpoints out; finished variants are reused, interrupted ones go on, the rest start anew.
 
-A variant's folder holds `<variant>-<step>.pt` and `.safetensors`, `losses.parquet`, while unfinished `state.pt`, and
-when finished `training.json`: the fingerprint of everything that decided the result, and the sha256 of every file.
+A variant's folder holds `<variant>-<step>.pt` and `.safetensors`, `losses.parquet`, while unfinished the last two
+states to go on from, and when finished `training.json`: the fingerprint of everything that decided the result, and the
+sha256 of every file.
 Here: grouping, files, reuse. Not here: the training itself (`trainer`).
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
-from ti_pipeline.inversion.embedding_files import DAMAGED
+from ti_pipeline.inversion.embedding_files import DAMAGED, EmbeddingFileError
 from ti_pipeline.inversion.trainer import TrainingError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingResult", "VariantJob", "train_variants"]
 
+STATES = ("state.pt", "state-before.pt")  # the newest first: one that a failing disk damaged is not the only one
 METHOD = "1"  # part of every fingerprint: raise it when the same settings would give other vectors
 
 
@@ -120,9 +122,19 @@ def _plan(job: VariantJob) -> _Plan:
         "name": job.name,
         "base": identity,
         "variant": job.variant.model_dump(mode="json", exclude={"note"}),
+        "start": _sha256_of_start(job),
         "pictures": rows[["post_id", "split", "sha256", "caption"]].values.tolist(),
     }
     return _Plan(job, identity, rows, fingerprint(decides))
+
+
+def _sha256_of_start(job: VariantJob) -> str | None:
+    from ti_pipeline.inversion.variant_state import initializer_path
+
+    if job.variant.start != "file":
+        return None
+    path = initializer_path(job.variant, job.base_folder)
+    return sha256_of(path) if path.is_file() else None  # a missing one is told when the variant starts
 
 
 def _finished(plan: _Plan, root: Path, *, reused: bool = True) -> TrainingResult | None:
@@ -183,27 +195,42 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
 
 
 def _start(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> Run:
-    """Return the variant's run: where its saved state left it, or at the beginning in an emptied folder."""
-    import torch
-
-    from ti_pipeline.inversion.variant_state import Run
+    """Return the variant's run: where its saved state left it, or at the beginning; leftovers are removed."""
+    from ti_pipeline.inversion.variant_state import Run, StartError
 
     job = plan.job
-    run = Run.start(job.key, job.variant, base, *_pictures(plan, base, root, progress))
+    try:
+        run = Run.start(job.key, job.variant, base, *_pictures(plan, base, root, progress), folder=job.base_folder)
+    except (EmbeddingFileError, StartError) as error:
+        raise TrainingError(f"{job.key}: {error}") from error
     (job.folder / "training.json").unlink(missing_ok=True)
-    state: dict[str, Any] = {}
-    if (job.folder / "state.pt").exists():
-        # A damaged one is as good as none: the same draws give the same vectors from the beginning.
-        with contextlib.suppress(*DAMAGED):
-            state = torch.load(job.folder / "state.pt", map_location=base.device, weights_only=True)
-    if state.get("fingerprint") == plan.fingerprint and _intact(job.folder, _files_of(state["run"]["checkpoints"])):
-        run.restore(state["run"])
-        return run
-    ours = re.compile(rf"(?:{re.escape(job.name)}-\d+\.(?:pt|safetensors)|losses\.parquet|state\.pt|\..*-partial.*)")
+    state = _newest_state(plan, base)
+    if state is not None:
+        run.restore(state)
+    valid = {*STATES, *_files_of(run.checkpoints)} if state is not None else set()
+    ours = re.compile(
+        rf"(?:{re.escape(job.name)}-\d+\.(?:pt|safetensors)|losses\.parquet|state(?:-before)?\.pt|\..*-partial.*)"
+    )
     for path in job.folder.glob("*"):
-        if ours.fullmatch(path.name):
+        if ours.fullmatch(path.name) and path.name not in valid:
             path.unlink()
     return run
+
+
+def _newest_state(plan: _Plan, base: Base) -> dict[str, Any] | None:
+    """Return the newest state of this very plan whose checkpoints are all there and as they were written."""
+    import torch
+
+    folder = plan.job.folder
+    for name in STATES:
+        state: dict[str, Any] = {}
+        # A damaged one is as good as none: the same draws give the same vectors from an earlier one or the beginning.
+        with contextlib.suppress(*DAMAGED):
+            state = torch.load(folder / name, map_location=base.device, weights_only=True)
+        if state.get("fingerprint") == plan.fingerprint and _intact(folder, _files_of(state["run"]["checkpoints"])):
+            found: dict[str, Any] = state["run"]
+            return found
+    return None
 
 
 def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> tuple[Pictures, Pictures]:
@@ -234,7 +261,10 @@ def _save(run: Run, plan: _Plan, root: Path, *, checkpoint: bool) -> None:
     folder = plan.job.folder
     if checkpoint:
         run.checkpoints[-1] = _write_checkpoint(run, plan, root)
-    with write_atomically(folder / "state.pt") as aside:
+    last, before = (folder / name for name in STATES)
+    if last.exists():
+        last.replace(before)
+    with write_atomically(last) as aside:
         torch.save({"fingerprint": plan.fingerprint, "run": run.state()}, aside)
 
 
@@ -244,7 +274,7 @@ def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
 
     job, measured = plan.job, run.checkpoints[-1]
     name = f"{job.name}-{run.done}"
-    vectors = run.vectors.detach().float().cpu()
+    vectors = run.result.float().cpu()
     embedding = Embedding(name, vectors, run.done, job.variant.base, plan.identity)
     pt, safetensors = job.folder / f"{name}.pt", job.folder / f"{name}.safetensors"
     save_pt(pt, embedding)
@@ -282,7 +312,8 @@ def _finish(run: Run, plan: _Plan) -> None:
     files = _files_of(run.checkpoints) | {"losses.parquet": sha256_of(folder / "losses.parquet")}
     record = {"fingerprint": plan.fingerprint, "files": files, "checkpoints": run.checkpoints}
     write_json(folder / "training.json", record)
-    (folder / "state.pt").unlink(missing_ok=True)
+    for name in STATES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _losses(run: Run) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ti_pipeline.inversion import base_models, training_runs
+from ti_pipeline.inversion import base_models, trainer, training_runs
 from ti_pipeline.inversion.base_models import BaseModelError, load_base
 from ti_pipeline.inversion.embedding_files import load_embedding
 from ti_pipeline.inversion.trainer import TrainingError
@@ -210,7 +211,7 @@ def test_a_killed_process_goes_on_to_identical_bytes(root, make_job, tmp_path_fa
 
 
 @pytest.mark.parametrize("harm", ["cut", "junk", "other fingerprint", "checkpoint gone"])
-def test_an_unusable_state_means_beginning_again(root, make_job, monkeypatch, harm):
+def test_an_unusable_state_means_going_on_from_an_earlier_one_or_beginning_again(root, make_job, monkeypatch, harm):
     job = make_job("a")
     train_variants([job], root=root)
     whole = files(job.folder)
@@ -232,7 +233,11 @@ def test_an_unusable_state_means_beginning_again(root, make_job, monkeypatch, ha
         torch.save(content | {"fingerprint": "0" * 64}, state)
     (job.folder / "a-99.pt").write_bytes(b"stale")
     (job.folder / "mine.txt").write_text("somebody's own file stays")
+    updates = []
+    plain_update = trainer._update
+    monkeypatch.setattr(trainer, "_update", lambda run, scale: (updates.append(run.done), plain_update(run, scale)))
     train_variants([job], root=root)
+    assert updates == ([0, 1, 2, 3, 4, 5] if harm == "checkpoint gone" else [3, 4, 5])
     found = files(job.folder)
     assert found.pop("mine.txt")
     assert found == whole
@@ -323,3 +328,23 @@ def test_the_record_tells_what_was_kept(root, make_job):
     train_variants([job], root=root)
     record = json.loads((job.folder / "training.json").read_text())
     assert record["files"] == {k: v for k, v in files(job.folder).items() if k != "training.json"}
+
+
+def test_going_on_from_a_file_is_part_of_the_fingerprint_and_its_absence_is_told(root, make_job, bases_folder):
+    theirs = root / "theirs.pt"
+    shutil.copy(_trained(root, make_job, "v2") / "v2-6.pt", theirs)
+    job = make_job("more", start="file", initializer_file=str(theirs), learning_rate=1e-9)
+    train_variants([job], root=root)
+    found = load_embedding(root / "embeddings" / "s" / "more" / "more-6.pt").vectors
+    assert torch.allclose(found, load_embedding(theirs).vectors, atol=1e-6)
+    assert train_variants([job], root=root)["s__more"].reused
+    shutil.copy(root / "embeddings" / "s" / "v2" / "v2-3.pt", theirs)
+    assert not train_variants([job], root=root)["s__more"].reused
+    theirs.unlink()
+    with pytest.raises(TrainingError, match=r"s__more: initializer_file: .*theirs\.pt is not there"):
+        train_variants([job], root=root)
+
+
+def _trained(root: Path, make_job, name: str) -> Path:
+    train_variants([make_job(name)], root=root)
+    return root / "embeddings" / "s" / name
