@@ -272,6 +272,10 @@ class Variant(_Model):
     shuffle_tags: bool = Field(default=False, description="Shuffle a caption's tags at each step.")
     drop_tags: Share = Field(default=0.0, description="Chance of each tag to be left out at each step.")
     keep_tags: int = Field(default=0, ge=0, description="This many first tags are neither shuffled nor left out.")
+    long_prompts: Literal["cut", "chunks"] = Field(
+        default="cut",
+        description="What happens beyond CLIP's 75 tokens: cut off, or encoded in chunks of 75 as in A1111.",
+    )
     latents: Literal["once", "deterministic", "random"] = Field(
         default="once", description="Sample each latent once, take its mean, or sample anew at each step."
     )

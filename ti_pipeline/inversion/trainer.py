@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.inversion.conditioning import encode_tokens, prompt_tokens
+from ti_pipeline.inversion.conditioning import chunks_of, encode_tokens, prompt_tokens
 from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of
 
 if TYPE_CHECKING:
@@ -189,13 +189,14 @@ def _losses(
     rows = []
     for run, batch in zip(runs, batches, strict=True):
         own = [prompt_tokens(base.tokenizer, prompt, {run.name: len(run.vectors)}) for prompt in batch.prompts]
-        rows += [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
+        keyed = [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
+        rows += [chunks_of(row, long_prompts=run.variant.long_prompts) for row in keyed]
     vectors = vectors or {run.key: run.vectors for run in runs}
     states = encode_tokens(base, rows, vectors, clip_skip=runs[0].variant.clip_skip)
     noisy = _onto(base, torch.cat([batch.noisy for batch in batches]).to(base.dtype))
     timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
     target = _onto(base, torch.cat([batch.target for batch in batches]))
-    predicted = base.unet(noisy, timesteps, encoder_hidden_states=states).sample
+    predicted = base.unet(noisy, timesteps, **states.options()).sample
     weights = _onto(base, torch.cat([batch.weights for batch in batches]).to(target.dtype))
     squares = weights * (predicted.to(target.dtype) - target).square().mean(dim=(1, 2, 3))
     return [part.mean() for part in squares.split([len(batch.prompts) for batch in batches])]

@@ -106,6 +106,7 @@ def test_together_equals_alone(base64):
         "a": {"vectors": 1},
         "b": {"vectors": 8, "seed": 9, "learning_rate": "0.01:7, 0.001", "batch_size": 2, "gradient_clip": 0.001},
         "c": {"vectors": 4, "steps": 9, "gradient_accumulation": 2, "shuffle_tags": True, "drop_tags": 0.3},
+        "e": {"vectors": 70, "steps": 20, "templates": ["photo of [name], [filewords]"], "long_prompts": "chunks"},
         "d": {"vectors": 4, "steps": 20, "latents": "random", "templates": ["[name] of [filewords]", "art by [name]"]},
     }
     together = {key: run_of(base64, key, **({"steps": 20} | values)) for key, values in settings.items()}
@@ -173,7 +174,7 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
     def distilled(b, runs, batches):
         with torch.no_grad():
             row = [("t", i) for i in range(3)]
-            states = trainer.encode_tokens(b, [row] * len(batches[0].prompts), {"t": aim})
+            states = trainer.encode_tokens(b, [[row]] * len(batches[0].prompts), {"t": aim}).states
             target = b.unet(batches[0].noisy, batches[0].timesteps, encoder_hidden_states=states).sample
         batch = dataclasses.replace(batches[0], target=target, prompts=[runs[0].name] * len(batches[0].prompts))
         return plain(b, runs, [batch])
@@ -348,7 +349,7 @@ def trainer_states(base, prompt: str, vectors: torch.Tensor) -> torch.Tensor:
     from ti_pipeline.inversion.conditioning import encode_prompts
 
     with torch.no_grad():
-        return encode_prompts(base, [prompt], {"zzember": vectors})
+        return encode_prompts(base, [prompt], {"zzember": vectors}).states
 
 
 def test_half_precision_stays_near_and_keeps_float32_vectors(base, bases_folder):
