@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
 from ti_pipeline.inversion.embedding_files import DAMAGED, EmbeddingFileError
-from ti_pipeline.inversion.trainer import TrainingError
+from ti_pipeline.inversion.trainer import QUARTERS, TrainingError, quarter_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingResult", "VariantJob", "train_variants"]
 
+_MEASURED = ("mean_loss", "validation_loss", "moved", "mean_norm", "nearest_tokens", "nearest_cosine")
 STATES = ("state.pt", "state-before.pt")  # the newest first: one that a failing disk damaged is not the only one
 METHOD = "1"  # part of every fingerprint: raise it when the same settings would give other vectors
 
@@ -171,7 +172,7 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
     import torch
 
     from ti_pipeline.inversion.base_models import load_base
-    from ti_pipeline.inversion.trainer import train
+    from ti_pipeline.inversion.trainer import signal_levels, train
 
     first = plans[0].job
     base = load_base(first.variant.base, first.base_source, folder=first.base_folder, precision=first.variant.precision)
@@ -190,7 +191,7 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
         ) from error
     for key, run in runs.items():
         if run.failure is None:
-            _finish(run, by_key[key])
+            _finish(run, by_key[key], levels=len(signal_levels(base)))
     return [run.failure for run in runs.values() if run.failure is not None]
 
 
@@ -290,7 +291,7 @@ def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
         "sha256": sha256_of(safetensors),
         "pt_sha256": sha256_of(pt),
         "short_hash": short_hash(vectors),
-        **{key: measured[key] for key in ("mean_loss", "validation_loss", "moved", "mean_norm")},
+        **{key: measured[key] for key in _MEASURED},
     }
 
 
@@ -300,7 +301,7 @@ def _files_of(checkpoints: list[dict[str, Any]]) -> dict[str, str]:
     return names | {f"{row['checkpoint']}.safetensors": row["sha256"] for row in checkpoints}
 
 
-def _finish(run: Run, plan: _Plan) -> None:
+def _finish(run: Run, plan: _Plan, *, levels: int) -> None:
     """Write the losses and, last, the record that makes the folder a finished one."""
     import pyarrow.parquet as pq
 
@@ -308,7 +309,7 @@ def _finish(run: Run, plan: _Plan) -> None:
 
     folder = plan.job.folder
     with write_atomically(folder / "losses.parquet") as aside:
-        pq.write_table(TABLES["losses"].to_arrow(_losses(run)), aside)
+        pq.write_table(TABLES["losses"].to_arrow(_losses(run, levels)), aside)
     files = _files_of(run.checkpoints) | {"losses.parquet": sha256_of(folder / "losses.parquet")}
     record = {"fingerprint": plan.fingerprint, "files": files, "checkpoints": run.checkpoints}
     write_json(folder / "training.json", record)
@@ -316,10 +317,12 @@ def _finish(run: Run, plan: _Plan) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _losses(run: Run) -> pd.DataFrame:
+def _losses(run: Run, levels: int) -> pd.DataFrame:
     """Return the run's log as the table `losses`."""
+    import numpy as np
     import pandas as pd
 
+    quarters = np.array(quarter_errors(run, levels), dtype="float64").reshape(-1, QUARTERS)
     done = range(len(run.log))
     return pd.DataFrame(
         {
@@ -330,5 +333,6 @@ def _losses(run: Run) -> pd.DataFrame:
             "learning_rate": [run.rate.at(i) for i in done],
             "gradient_norm": [row[1] for row in run.log],
             "vector_norm": [row[2] for row in run.log],
+            **{f"error_quarter_{part + 1}": quarters[:, part] for part in range(QUARTERS)},
         }
     )

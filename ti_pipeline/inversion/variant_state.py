@@ -62,7 +62,9 @@ class Run:
     done: int = 0
     micro: int = 0
     micro_losses: list[torch.Tensor] = field(default_factory=list)
-    waiting: list[torch.Tensor] = field(default_factory=list)  # [loss, gradient norm, vector norm], not yet read
+    micro_errors: list[torch.Tensor] = field(default_factory=list)
+    # Per update [loss, gradient norm, vector norm, squared error of each sample], not yet read.
+    waiting: list[torch.Tensor] = field(default_factory=list)
     log: list[list[float]] = field(default_factory=list)  # the same, read
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     failure: str | None = None

@@ -11,7 +11,7 @@ from ti_pipeline.inversion import trainer
 from ti_pipeline.inversion.base_models import BaseModelError
 from ti_pipeline.inversion.draws import generator, normal, pictures_of
 from ti_pipeline.inversion.latents import Latents
-from ti_pipeline.inversion.trainer import signal_levels, train, validation_loss
+from ti_pipeline.inversion.trainer import loss_weights, quarter_errors, signal_levels, train, validation_loss
 from ti_pipeline.inversion.variant_state import Pictures, Run, StartError, initial_vectors, update_count
 from ti_pipeline.studies import BaseModelSource, Variant
 
@@ -134,8 +134,8 @@ def test_accumulation_is_the_mean_gradient_of_its_micro_steps(base64, monkeypatc
     for micro in range(2):
         fresh = run_of(base64, gradient_accumulation=2)
         fresh.micro = micro
-        (loss,) = trainer._losses(base64, [fresh], [trainer._draw(fresh, base64, levels)])
-        expected += torch.autograd.grad(loss, fresh.vectors)[0] / 2
+        (errors,) = trainer._errors(base64, [fresh], [trainer._draw(fresh, base64, levels)])
+        expected += torch.autograd.grad(errors.mean(), fresh.vectors)[0] / 2
     assert torch.allclose(gradients[0], expected, atol=1e-15)
 
 
@@ -169,7 +169,7 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
     """A target that a few known vectors reach: the UNet's own prediction under another embedding."""
     run = run_of(base, steps=60, learning_rate=0.05, initializer="")
     aim = noise(3, 32, seed=3)
-    plain = trainer._losses
+    plain = trainer._errors
 
     def distilled(b, runs, batches):
         with torch.no_grad():
@@ -179,7 +179,7 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
         batch = dataclasses.replace(batches[0], target=target, prompts=[runs[0].name] * len(batches[0].prompts))
         return plain(b, runs, [batch])
 
-    monkeypatch.setattr(trainer, "_losses", distilled)
+    monkeypatch.setattr(trainer, "_errors", distilled)
     train_all(base, run)
     losses = [row[0] for row in run.log]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
@@ -376,3 +376,37 @@ def test_once_latents_depend_on_the_picture_and_not_on_its_neighbours(base):
     mean = run_of(base, latents="deterministic").latents
     assert torch.allclose(mean, two.latents.mean * base.vae.config.scaling_factor)
     assert run_of(base, latents="random").latents is None
+
+
+def test_errors_are_told_apart_by_quarters_of_the_timesteps(base):
+    settings = {"steps": 12, "batch_size": 3, "gradient_accumulation": 2, "min_snr_gamma": 1.0}
+    run = run_of(base, **settings)
+    train_all(base, run)
+    quarters = quarter_errors(run, 1000)
+    assert len(quarters) == 12
+    seen = 0
+    for done, row in enumerate(quarters):
+        drawn = [generator(4, "timestep", done, micro).integers(1000, size=3) for micro in range(2)]
+        times = [int(t) for part in drawn for t in part]
+        errors = run.log[done][3:]
+        for part in range(4):
+            own = [e for e, t in zip(errors, times, strict=True) if 250 * part <= t < 250 * (part + 1)]
+            assert row[part] == (pytest.approx(sum(own) / len(own)) if own else None)
+            seen += bool(own)
+        weights = loss_weights(signal_levels(base)[times], "epsilon", 1.0)
+        weighted = sum(float(w) * e for w, e in zip(weights, errors, strict=True)) / len(errors)
+        assert run.log[done][0] == pytest.approx(weighted, rel=1e-5)
+    assert 24 < seen < 48
+
+
+def test_nearest_tokens_are_those_of_the_largest_cosine(base):
+    run = run_of(base, initializer="wolf cat", vectors=2, steps=1, learning_rate=1e-6)
+    train_all(base, run)
+    (row,) = run.checkpoints
+    assert row["nearest_tokens"] == "wolf cat"
+    assert row["nearest_cosine"] == pytest.approx(1, abs=1e-5)
+    table = base.text_encoder.get_input_embeddings().weight.detach().double()
+    other = run_of(base, start="vocabulary", vectors=2)
+    train_all(base, other)
+    cosines = [[float(torch.cosine_similarity(v.double(), w, dim=0)) for w in table] for v in other.vectors.detach()]
+    assert other.checkpoints[-1]["nearest_cosine"] == pytest.approx(sum(map(max, cosines)) / 2, rel=1e-5)

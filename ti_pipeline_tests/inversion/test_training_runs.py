@@ -217,7 +217,7 @@ def test_an_unusable_state_means_going_on_from_an_earlier_one_or_beginning_again
     whole = files(job.folder)
     plain = training_runs._finish
     (job.folder / "training.json").unlink()
-    monkeypatch.setattr(training_runs, "_finish", lambda *_: (_ for _ in ()).throw(StoppedError))
+    monkeypatch.setattr(training_runs, "_finish", lambda *_, **__: (_ for _ in ()).throw(StoppedError))
     with pytest.raises(StoppedError):
         train_variants([job], root=root)
     monkeypatch.setattr(training_runs, "_finish", plain)
@@ -312,7 +312,7 @@ def test_too_little_memory_gives_advice(root, make_job, monkeypatch):
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainer, "_losses", exhausted)
+    monkeypatch.setattr(trainer, "_errors", exhausted)
     with pytest.raises(TrainingError, match=r"s__a: the GPU's memory .* batch_size"):
         train_variants([make_job("a")], root=root)
 
