@@ -49,6 +49,7 @@ __all__ = [
     "Sampler",
     "Shares",
     "Source",
+    "Stage",
     "Study",
     "Variant",
 ]
@@ -227,6 +228,16 @@ class CaptionPlan(_Model):
         return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
 
 
+class Stage(_Model):
+    """One part of a variant's training: its own pictures, number of updates and learning rate."""
+
+    crop: NameOrNumber = Field(description="Crop set whose pictures are trained on.")
+    steps: int = Field(ge=1, description="Optimizer updates of this stage.")
+    learning_rate: LearningRateText | None = Field(
+        default=None, description="Rate or schedule, its steps counted from the stage's start; the variant's if unset."
+    )
+
+
 class Variant(_Model):
     """One embedding to train. `common:` gives values to all variants of a study; a variant overrides them."""
 
@@ -238,6 +249,11 @@ class Variant(_Model):
     clip_skip: int = Field(default=1, ge=1, le=12, description="Use the n-th last hidden state (1 = the last).")
     steps: int | None = Field(default=None, ge=1, description="Optimizer updates, at most.")
     epochs: int | None = Field(default=None, ge=1, description="Passes over the pictures, at most.")
+    stages: list[Stage] = Field(
+        default=[],
+        description="Parts of the training one after another, in place of `crop`, `steps` and `epochs`: for example "
+        "simple backgrounds first, then complex ones at a lower rate. Crop sets of one size.",
+    )
     learning_rate: LearningRateText = Field(
         default=0.005,
         description="A number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step).",
@@ -307,7 +323,10 @@ class Variant(_Model):
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
-        if self.steps is None and self.epochs is None:
+        if self.stages:
+            if any(given is not None for given in (self.steps, self.epochs, self.crop)):
+                raise ValueError("`stages` bring crop and steps: set crop, steps and epochs to null beside them")
+        elif self.steps is None and self.epochs is None:
             raise ValueError("give steps, epochs or both (whichever ends first)")
         return self
 
@@ -393,7 +412,7 @@ class Study(_Model):
     def variant(self, name: str) -> Variant:
         """Return a variant with its open references (captions, crop, resolution, seed, token) filled in."""
         variant = self.variants[name]
-        crop = variant.crop or next(iter(self.crops.named()))
+        crop = self.crops_of(name)[0]
         return variant.model_copy(
             update={
                 "captions": variant.captions or next(iter(self.captions)),
@@ -403,6 +422,13 @@ class Study(_Model):
                 "token": (variant.token or name).replace("{study}", self.name).replace("{variant}", name),
             }
         )
+
+    def crops_of(self, name: str) -> list[str]:
+        """Return the crop sets that a variant trains on, in order, each once."""
+        variant = self.variants[name]
+        if variant.stages:
+            return list(dict.fromkeys(stage.crop for stage in variant.stages))
+        return [variant.crop or next(iter(self.crops.named()))]
 
     @model_validator(mode="before")
     @classmethod
@@ -422,6 +448,12 @@ class Study(_Model):
         if broken:
             wanted = "; ".join(f"{'.'.join(location)}: no {name!r}" for location, name, _ in broken)
             raise PydanticCustomError("broken_references", "{wanted}", {"wanted": wanted, "broken": broken})
+        for name, variant in self.variants.items():
+            sizes = sorted({self.crops.named()[crop].size for crop in self.crops_of(name)})
+            if len(sizes) > 1 and variant.resolution is None:
+                raise ValueError(
+                    f"variants.{name}: its stages' crop sets have the sizes {sizes}; give a resolution to train at"
+                )
         return self
 
 
@@ -438,3 +470,6 @@ def _broken_references(study: Study) -> Iterator[tuple[tuple[str, ...], str, lis
             yield ("variants", name, "captions"), variant.captions, list(study.captions)
         if variant.crop is not None and variant.crop not in crops:
             yield ("variants", name, "crop"), variant.crop, list(crops)
+        for index, stage in enumerate(variant.stages):
+            if stage.crop not in crops:
+                yield ("variants", name, "stages", str(index), "crop"), stage.crop, list(crops)

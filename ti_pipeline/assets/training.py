@@ -75,7 +75,7 @@ def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[s
         variant=variant,
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
-        crops=crops[str(Key(key.study, str(variant.crop)))],
+        crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
         captions=captions[_plan_of(key)],
         folder=folder,
     )

@@ -52,10 +52,15 @@ def steps_per_epoch(pictures: int, batch_size: int, accumulation: int) -> int:
     return max(1, pictures // batch_size // accumulation)
 
 
-def pictures_of(seed: int, done: int, micro: int, *, pictures: int, batch_size: int, accumulation: int) -> list[int]:
-    """Return which pictures (0-based) the micro-step shows after `done` updates; fewer pictures than needed repeat."""
+def pictures_of(
+    seed: int, done: int, micro: int, *, pictures: int, batch_size: int, accumulation: int, stage: int = 0
+) -> list[int]:
+    """Return which pictures (0-based) the micro-step shows after `done` updates; fewer pictures than needed repeat.
+
+    `done` and `pictures` count within the `stage` (0 where there is but one), whose order is its own.
+    """
     epoch, inside = divmod(done, steps_per_epoch(pictures, batch_size, accumulation))
-    order: NDArray[Any] = generator(seed, "order", epoch).permutation(pictures)
+    order: NDArray[Any] = generator(seed, "order", epoch, *([stage] if stage else [])).permutation(pictures)
     start = (inside * accumulation + micro) * batch_size
     return [int(order[(start + i) % pictures]) for i in range(batch_size)]
 

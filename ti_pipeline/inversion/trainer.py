@@ -128,15 +128,17 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
 
 
 def _chosen(run: Run, done: int, micro: int) -> list[int]:
-    variant = run.variant
-    return pictures_of(
+    variant, span = run.variant, run.span(done)
+    places = pictures_of(
         run.seed,
-        done,
+        done - span.start,
         micro,
-        pictures=len(run.train.post_ids),
+        pictures=len(span.pictures),
         batch_size=variant.batch_size,
         accumulation=variant.gradient_accumulation,
+        stage=span.stage,
     )
+    return [span.pictures[place] for place in places]
 
 
 def _timesteps(run: Run, done: int, micro: int, levels: int) -> Any:
@@ -275,7 +277,7 @@ def _measured(run: Run, base: Base) -> dict[str, Any]:
     vectors = run.result
     return {
         "step": run.done,
-        "epoch": (run.done - 1) // run.steps_per_epoch + 1,
+        "epoch": run.epoch(run.done - 1)[0],
         "mean_loss": sum(losses) / len(losses),
         "validation_loss": validation_loss(base, run),
         "moved": float((vectors - run.initial).norm(dim=1).mean()),

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
 from ti_pipeline.inversion.embedding_files import DAMAGED, EmbeddingFileError
 from ti_pipeline.inversion.trainer import QUARTERS, TrainingError, quarter_errors
+from ti_pipeline.inversion.variant_state import stages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -39,14 +40,14 @@ METHOD = "1"  # part of every fingerprint: raise it when the same settings would
 
 @dataclass(frozen=True)
 class VariantJob:
-    """A variant to train: resolved settings, where its base lies, its pictures and captions, and its folder."""
+    """A variant to train: resolved settings, where its base lies, its crop sets by name, captions, and its folder."""
 
     study: str
     name: str
     variant: Variant
     base_source: BaseModelSource
     base_folder: Path
-    crops: pd.DataFrame
+    crops: Mapping[str, pd.DataFrame]
     captions: pd.DataFrame
     folder: Path
 
@@ -107,12 +108,17 @@ def train_variants(
 
 def _plan(job: VariantJob) -> _Plan:
     """Check a job and fingerprint it. Raises `TrainingError` naming the variant and what is missing."""
+    import pandas as pd
+
     from ti_pipeline.inversion.base_models import base_identity
 
-    good = job.crops[job.crops.status == "ok"].sort_values("post_id")
-    rows = good.merge(job.captions[["post_id", "caption"]], on="post_id", how="left")
-    if not (rows.split == "train").any():
-        raise TrainingError(f"{job.key}: there is no picture to train on in its crop set {job.variant.crop!r}")
+    parts = []
+    for index, crop in enumerate(crop for crop, _ in stages_of(job.variant)):
+        good = job.crops[crop][job.crops[crop].status == "ok"].sort_values("post_id")
+        if not (good.split == "train").any():
+            raise TrainingError(f"{job.key}: there is no picture to train on in its crop set {crop!r}")
+        parts.append(good.assign(stage=index))
+    rows = pd.concat(parts, ignore_index=True).merge(job.captions[["post_id", "caption"]], on="post_id", how="left")
     uncaptioned = rows.loc[rows.caption.isna(), "post_id"].tolist()
     if uncaptioned:
         raise TrainingError(f"{job.key}: no caption for posts {uncaptioned[:5]}; make the captions again")
@@ -124,7 +130,7 @@ def _plan(job: VariantJob) -> _Plan:
         "base": identity,
         "variant": job.variant.model_dump(mode="json", exclude={"note"}),
         "start": _sha256_of_start(job),
-        "pictures": rows[["post_id", "split", "sha256", "caption"]].values.tolist(),
+        "pictures": rows[["post_id", "split", "sha256", "caption", "stage"]].values.tolist(),
     }
     return _Plan(job, identity, rows, fingerprint(decides))
 
@@ -245,14 +251,20 @@ def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) ->
             raise TrainingError(f"{plan.job.key}: the crop {path} is gone or was changed; make the crops again")
     latents = encode_crops(base, rows, root=root, resolution=resolution, progress=progress)
 
-    def part(split: str) -> Pictures:
-        at = [i for i, found in enumerate(rows.split) if found == split]
+    def part(wanted: pd.Series) -> Pictures:
+        at = wanted.to_numpy().nonzero()[0].tolist()
         chosen = rows.iloc[at]
         return Pictures(
-            chosen.post_id.tolist(), chosen.caption.tolist(), Latents(latents.mean[at], latents.deviation[at])
+            chosen.post_id.tolist(),
+            chosen.caption.tolist(),
+            Latents(latents.mean[at], latents.deviation[at]),
+            chosen.stage.tolist(),
         )
 
-    return part("train"), part("validation")
+    # What is measured on has not been trained on in any stage, and is shown once.
+    trained = rows.split == "train"
+    held_out = ~rows.post_id.isin(rows.post_id[trained]) & ~rows.post_id.duplicated()
+    return part(trained), part(held_out)
 
 
 def _save(run: Run, plan: _Plan, root: Path, *, checkpoint: bool) -> None:
@@ -327,8 +339,8 @@ def _losses(run: Run, levels: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "step": [i + 1 for i in done],
-            "epoch": [i // run.steps_per_epoch + 1 for i in done],
-            "epoch_step": [i % run.steps_per_epoch + 1 for i in done],
+            "epoch": [run.epoch(i)[0] for i in done],
+            "epoch_step": [run.epoch(i)[1] for i in done],
             "loss": [row[0] for row in run.log],
             "learning_rate": [run.rate.at(i) for i in done],
             "gradient_norm": [row[1] for row in run.log],

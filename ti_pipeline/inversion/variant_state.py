@@ -7,6 +7,7 @@ checkpoints are written (`training_runs`).
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ti_pipeline.inversion.latents import Latents
     from ti_pipeline.studies import Variant
 
-__all__ = ["Pictures", "Run", "StartError", "initial_vectors", "initializer_path", "update_count"]
+__all__ = ["Pictures", "Run", "StartError", "initial_vectors", "initializer_path", "stages_of", "update_count"]
 
 
 _OPTIMIZERS = {"lion": ("lion_pytorch", "Lion"), "prodigy": ("prodigyopt", "Prodigy")}
@@ -35,11 +36,24 @@ class StartError(ValueError):
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is trained or measured on: post ids, captions, and the pictures' latents in the same order."""
+    """What is trained or measured on: post ids, captions, latents and, if there are several, stages, in one order."""
 
     post_ids: list[int]
     captions: list[str]
     latents: Latents
+    stages: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The updates from `start` up to `stop` that a stage trains, on these of the run's pictures."""
+
+    stage: int
+    start: int
+    stop: int
+    pictures: list[int]
+    steps_per_epoch: int
+    first_epoch: int
 
 
 @dataclass
@@ -57,8 +71,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     rate: LearningRate
     latents: torch.Tensor | None  # scaled samples of `latents: once | deterministic`; None samples at each step
+    spans: list[Span]
     steps: int
-    steps_per_epoch: int
     done: int = 0
     micro: int = 0
     micro_losses: list[torch.Tensor] = field(default_factory=list)
@@ -87,8 +101,7 @@ class Run:
         """
         initial = initial_vectors(base, variant, folder=folder)
         vectors = initial.clone().requires_grad_(True)
-        per_epoch = steps_per_epoch(len(train.post_ids), variant.batch_size, variant.gradient_accumulation)
-        steps = update_count(variant, len(train.post_ids))
+        spans = _spans(variant, train)
         return cls(
             key=key,
             variant=variant,
@@ -99,10 +112,10 @@ class Run:
             average=initial.clone() if variant.ema_decay else None,
             longest=variant.max_norm and variant.max_norm * _mean_norm(base),
             optimizer=_optimizer(key, variant, vectors),
-            rate=_rate(variant, steps),
+            rate=_rate(variant, spans[-1].stop),
             latents=_fixed_latents(base, variant, train),
-            steps=steps,
-            steps_per_epoch=per_epoch,
+            spans=spans,
+            steps=spans[-1].stop,
         )
 
     @property
@@ -114,6 +127,16 @@ class Run:
     def seed(self) -> int:
         """The seed of every draw."""
         return self.variant.seed or 0
+
+    def span(self, done: int) -> Span:
+        """Return the span of the update after `done` updates."""
+        return next(span for span in self.spans if done < span.stop)
+
+    def epoch(self, done: int) -> tuple[int, int]:
+        """Return the pass over its stage's pictures that the update after `done` belongs to, and its place in it."""
+        span = self.span(done)
+        epoch, inside = divmod(done - span.start, span.steps_per_epoch)
+        return span.first_epoch + epoch, inside + 1
 
     @property
     def result(self) -> torch.Tensor:
@@ -167,16 +190,43 @@ class Run:
         self.done, self.log, self.checkpoints = state["done"], state["log"], state["checkpoints"]
 
 
+def stages_of(variant: Variant) -> list[tuple[str, int | None]]:
+    """Return each stage's crop set and updates; a variant without stages is one, its updates told by `update_count`."""
+    return [(stage.crop, stage.steps) for stage in variant.stages] or [(str(variant.crop), None)]
+
+
+def _spans(variant: Variant, train: Pictures) -> list[Span]:
+    found: list[Span] = []
+    stages = train.stages or [0] * len(train.post_ids)
+    for index, (_, steps) in enumerate(stages_of(variant)):
+        pictures = [place for place, of in enumerate(stages) if of == index]
+        per_epoch = steps_per_epoch(len(pictures), variant.batch_size, variant.gradient_accumulation)
+        start, epoch = (found[-1].stop, found[-1].first_epoch) if found else (0, 1)
+        if found:
+            epoch += -(-(found[-1].stop - found[-1].start) // found[-1].steps_per_epoch)
+        count = steps or update_count(variant, len(pictures))
+        found.append(Span(index, start, start + count, pictures, per_epoch, epoch))
+    return found
+
+
 def update_count(variant: Variant, pictures: int) -> int:
-    """Return how many updates a variant trains: its steps or its epochs, whichever ends first."""
+    """Return how many updates a variant without stages trains: its steps or epochs, whichever ends first."""
     per_epoch = steps_per_epoch(pictures, variant.batch_size, variant.gradient_accumulation)
     limits = [variant.steps, variant.epochs and variant.epochs * per_epoch]
     return min(limit for limit in limits if limit)
 
 
 def _rate(variant: Variant, steps: int) -> LearningRate:
-    pieces = parse_learning_rate(variant.learning_rate).pieces
-    return LearningRate(pieces, variant.warmup_steps, steps if variant.lr_scheduler == "cosine" else None)
+    """Return the schedule of all stages: each one's own rates, its steps counted from its start."""
+    pieces: list[tuple[float, float]] = []
+    start = 0
+    for stage in variant.stages:
+        own = parse_learning_rate(stage.learning_rate or variant.learning_rate).pieces
+        stop = start + stage.steps
+        pieces += [(rate, min(start + end, stop)) for rate, end in (*own, (own[-1][0], math.inf))]
+        start = stop
+    pieces = pieces or list(parse_learning_rate(variant.learning_rate).pieces)
+    return LearningRate(tuple(pieces), variant.warmup_steps, steps if variant.lr_scheduler == "cosine" else None)
 
 
 def _optimizer(key: str, variant: Variant, vectors: torch.Tensor) -> torch.optim.Optimizer:

@@ -256,7 +256,7 @@ def test_other_optimizers_are_their_libraries_own(base, optimizer):
 
 
 def test_offset_noise_shifts_whole_channels_by_its_deviation(base):
-    plain, offset = run_of(base, batch_size=4), run_of(base, batch_size=4, noise_offset=0.5)
+    plain, offset = (run_of(base, batch_size=4, steps=200, noise_offset=share) for share in (0.0, 0.5))
     levels = signal_levels(base)
     shifts = []
     for done in range(200):
@@ -410,3 +410,29 @@ def test_nearest_tokens_are_those_of_the_largest_cosine(base):
     train_all(base, other)
     cosines = [[float(torch.cosine_similarity(v.double(), w, dim=0)) for w in table] for v in other.vectors.detach()]
     assert other.checkpoints[-1]["nearest_cosine"] == pytest.approx(sum(map(max, cosines)) / 2, rel=1e-5)
+
+
+def staged(base, **values) -> Run:
+    both = pictures(6)
+    shown = Pictures(both.post_ids, both.captions, both.latents, stages=[0, 0, 0, 0, 1, 1])
+    parts = [{"crop": "plain", "steps": 6, "learning_rate": "0.01:2, 0.004"}, {"crop": "busy", "steps": 5}]
+    settings = variant(steps=None, stages=parts, learning_rate=0.001, **values)
+    return Run.start("a", settings, base, shown, pictures(0))
+
+
+def test_stages_follow_one_another_with_their_own_pictures_and_rates(base):
+    run = staged(base)
+    assert run.steps == 11
+    shown = [trainer._chosen(run, done, 0)[0] for done in range(11)]
+    assert sorted(shown[:4]) == [0, 1, 2, 3]
+    assert set(shown[:6]) <= {0, 1, 2, 3}
+    assert sorted(shown[6:8]) == sorted(shown[8:10]) == [4, 5]
+    assert [run.rate.at(done) for done in range(11)] == [0.01] * 2 + [0.004] * 4 + [0.001] * 5
+    assert [run.epoch(done) for done in (0, 3, 4, 5, 6, 7, 8, 10)] == [
+        (1, 1), (1, 4), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (5, 1)
+    ]  # fmt: skip
+    train_all(base, run)
+    first = Run.start("a", variant(steps=6, learning_rate="0.01:2, 0.004"), base, pictures(4), pictures(0))
+    first.latents = run.latents[:4]
+    train_all(base, first)
+    assert [row[0] for row in first.log] == pytest.approx([row[0] for row in run.log[:6]], rel=1e-6)

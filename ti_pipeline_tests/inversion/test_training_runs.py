@@ -109,7 +109,7 @@ def test_inputs_are_part_of_the_fingerprint(root, make_job, changed):
     if changed == "captions":
         job = dataclasses.replace(job, captions=job.captions.assign(caption="lion"))
     elif changed == "crops":
-        job = dataclasses.replace(job, crops=job.crops[job.crops.post_id != 12])
+        job = dataclasses.replace(job, crops={"64": job.crops["64"][job.crops["64"].post_id != 12]})
     else:
         job = make_job("v2", source="v")
     assert not train_variants([job], root=root)["s__v2"].reused
@@ -270,7 +270,9 @@ def test_bad_jobs_stop_before_anything_is_trained(root, make_job):
     good = make_job("a")
     job = make_job("b")
     bad = {
-        "no picture to train on": dataclasses.replace(job, crops=job.crops[job.crops.split == "validation"]),
+        "no picture to train on": dataclasses.replace(
+            job, crops={"64": job.crops["64"][job.crops["64"].split == "validation"]}
+        ),
         r"no caption for posts \[12\]": dataclasses.replace(job, captions=job.captions[job.captions.post_id != 12]),
     }
     for words, wrong in bad.items():
@@ -348,3 +350,20 @@ def test_going_on_from_a_file_is_part_of_the_fingerprint_and_its_absence_is_told
 def _trained(root: Path, make_job, name: str) -> Path:
     train_variants([make_job(name)], root=root)
     return root / "embeddings" / "s" / name
+
+
+def test_stages_train_on_their_own_crop_sets_and_hold_out_what_none_of_them_trains_on(root, make_job):
+    crops = make_job("x").crops["64"]
+    # In the second set 31 is trained on and 12 is held out, but 12 was trained on before: nothing is left to measure.
+    busy = crops[crops.post_id.isin([12, 31])].assign(split=["validation", "train"])
+    stages = [{"crop": "64", "steps": 4}, {"crop": "busy", "steps": 2, "learning_rate": 0.001}]
+    job = make_job("a", more={"busy": busy}, stages=stages, crop=None, steps=None)
+    result = train_variants([job], root=root)["s__a"]
+    assert result.losses.learning_rate.tolist() == [0.005] * 4 + [0.001] * 2
+    assert result.losses.epoch.tolist() == [1, 1, 1, 1, 2, 3]
+    assert result.checkpoints.validation_loss.isna().all()
+    assert train_variants([job], root=root)["s__a"].reused
+    changed = dataclasses.replace(job, crops=dict(job.crops) | {"busy": busy.assign(split=["train", "train"])})
+    assert not train_variants([changed], root=root)["s__a"].reused
+    with pytest.raises(TrainingError, match="no picture to train on in its crop set 'busy'"):
+        train_variants([dataclasses.replace(job, crops=dict(job.crops) | {"busy": busy.iloc[:1]})], root=root)
