@@ -151,8 +151,9 @@ def _own_times(way: Way, place: Place) -> tuple[list[float], int]:
         "base", BaseModelSource(folder=str(folder)), folder=folder, device=place.device, precision=way.precision
     )
     paths = sorted(Path(place.pictures).iterdir())
-    named = pd.DataFrame({"path": [p.name for p in paths], "sha256": [sha256_of(p) for p in paths]})
-    latents = encode_crops(base, named, root=paths[0].parent, resolution=place.side)
+    root = Path(place.pictures).parent
+    named = pd.DataFrame({"path": [p.relative_to(root) for p in paths], "sha256": [sha256_of(p) for p in paths]})
+    latents = encode_crops(base, named, root=root, resolution=place.side)
     shown = Pictures(list(range(len(paths))), [CAPTION] * len(paths), latents)
     nothing = Pictures([], [], Latents(latents.mean[:0], latents.deviation[:0]))
 
