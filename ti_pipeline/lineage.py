@@ -146,7 +146,10 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "checkpoint": (("evaluation_scores", "checkpoint"),),
         "step": (("evaluation_scores", "step"),),
         **dict.fromkeys(
-            ("score", "low", "high", "pictures", "mismatches", "rank", "best", "tied"),
+            (
+                *("score", "low", "high", "behind", "behind_low", "behind_high", "p"),
+                *("pictures", "mismatches", "rank", "best", "tied", "pareto", "overfit"),
+            ),
             (("evaluation_scores", "score"), ("evaluation_scores", "metric")),
         ),
     },

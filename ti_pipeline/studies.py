@@ -340,7 +340,7 @@ class Variant(_Model):
 class Sampler(_Model):
     """A sampler with its settings, named as web UIs do."""
 
-    name: Literal["DDIM", "Euler a"] = "DDIM"
+    name: Literal["DDIM", "Euler a", "DPM++ 2M Karras"] = "DDIM"
     steps: int = Field(default=20, ge=1, le=1000)
     cfg: float = Field(default=7.0, ge=1, le=50, description="Classifier-free guidance scale.")
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     # Encoded prompts, one row each, by checkpoint, clip skip, what is done with long ones, and text.
     TextStates = dict[tuple[str, int, str, str], States]
 
-__all__ = ["draw_pictures", "render_cells"]
+__all__ = ["draw_pictures", "drawn_batches", "render_cells"]
 
 # Text chunks of a picture: which cell it is, and the state of the study that asked for it.
 _CELL, _STUDY = "ti_cell", "ti_study"
@@ -67,7 +67,7 @@ def render_cells(
     if not missing:
         return _table(cells, wanted, root)
     base, embeddings = load()
-    for batch, pictures in _drawn(missing, batch_size, base, embeddings):
+    for batch, pictures in drawn_batches(missing, batch_size, base, embeddings):
         for cell, pixels in zip(batch, pictures, strict=True):
             chunks = {
                 "parameters": infotext(cell.prompt, cell.negative, _settings(cell, base, infotext_extra)),
@@ -81,7 +81,7 @@ def render_cells(
     return _table(cells, wanted, root)
 
 
-def _drawn(
+def drawn_batches(
     cells: Sequence[Cell], batch_size: int, base: Base, embeddings: Mapping[str, Embedding]
 ) -> Iterator[tuple[Sequence[Cell], NDArray[np.uint8]]]:
     """Yield batches with their pictures; cells share one when sampler, steps, size and clip skip are the same."""
@@ -130,7 +130,7 @@ def draw_pictures(
     shape = (int(base.unet.config.in_channels), side, side)
     latents = _noise(noises, shape, base) * scheduler.init_noise_sigma
     guidance = torch.tensor([cell.cfg for cell in cells], device=base.device, dtype=base.dtype).view(-1, 1, 1, 1)
-    options = {"generator": noises} if first.sampler == "Euler a" else {"eta": 0.0}
+    options = {"Euler a": {"generator": noises}, "DDIM": {"eta": 0.0}}.get(first.sampler, {})
     with torch.inference_mode():
         states = _encode(cells, base, embeddings, {} if texts is None else texts)
         for time in scheduler.timesteps:
@@ -152,13 +152,18 @@ def _noise(generators: list[torch.Generator], shape: tuple[int, ...], base: Base
 
 
 def _scheduler(base: Base, sampler: str, steps: int) -> Any:
-    from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
 
-    kinds = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "DDIM": (DDIMScheduler, {}),
+        "Euler a": (EulerAncestralDiscreteScheduler, {}),
+        "DPM++ 2M Karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    }
+    kind, settings = kinds[sampler]
     with warnings.catch_warnings():
         # diffusers turns tensors into arrays in a way that NumPy 2 announces the end of.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        scheduler = kinds[sampler].from_config(base.scheduler_config)
+        scheduler = kind.from_config(base.scheduler_config, **settings)
         scheduler.set_timesteps(steps, device=base.device)
     return scheduler
 

