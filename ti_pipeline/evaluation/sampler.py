@@ -130,7 +130,7 @@ def draw_pictures(
     shape = (int(base.unet.config.in_channels), side, side)
     latents = _noise(noises, shape, base) * scheduler.init_noise_sigma
     guidance = torch.tensor([cell.cfg for cell in cells], device=base.device, dtype=base.dtype).view(-1, 1, 1, 1)
-    options = {"Euler a": {"generator": noises}, "DDIM": {"eta": 0.0}}.get(first.sampler, {})
+    options: dict[str, Any] = {"generator": noises} if first.sampler == "Euler a" else {}
     with torch.inference_mode():
         states = _encode(cells, base, embeddings, {} if texts is None else texts)
         for time in scheduler.timesteps:
