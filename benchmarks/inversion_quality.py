@@ -319,9 +319,9 @@ class Judge:
 
 def likeness(seen: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """Return each picture's concept similarity. The only place to change when the product measures it better."""
-    from ti_pipeline.evaluation.scorers import concept_similarity
+    from ti_pipeline.evaluation.similarity import similarity_to
 
-    return concept_similarity(seen, references)
+    return similarity_to(seen, references)
 
 
 def laplacian(picture: Image.Image) -> float:

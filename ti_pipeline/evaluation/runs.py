@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int, str], None]
 
-_SCORING = "1"  # raise it when the same pictures would get other scores
+_SCORING = "2"  # raise it when the same pictures would get other scores
 
 __all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together"]
 
@@ -162,15 +162,16 @@ def score_variant(
     held_out = good[good.split == "validation"]
     references = held_out if len(held_out) else good
     axes, source = axes_of(loaded.study), loaded.study.evaluation.scorer
-    judged = [images.cell.tolist(), images.sha256.tolist(), references.sha256.tolist()]
+    trained = good[good.split == "train"]
+    judged = [images.cell.tolist(), images.sha256.tolist(), references.sha256.tolist(), trained.sha256.tolist()]
     rules = [_SCORING, {name: axis.model_dump() for name, axis in axes.items()}]
     key = fingerprint([*judged, *rules, scorer_identity(source, folder=loaded.path.parent)]).encode()
     kept = root / folder / "scores.parquet"
     if kept.exists() and (pq.read_schema(kept).metadata or {}).get(b"fingerprint") == key:
         return from_arrow(pq.read_table(kept))
     scorer = load_scorer(source, folder=loaded.path.parent)
-    paths = [root / str(path) for path in references.path]
-    table = score_images(images, axes, scorer, root=root, references=paths, progress=progress)
+    shown, learned = ([root / str(path) for path in frame.path] for frame in (references, trained))
+    table = score_images(images, axes, scorer, root=root, references=shown, trained=learned, progress=progress)
     arrow = TABLES["evaluation_scores"].to_arrow(table)
     with write_atomically(kept) as aside:
         pq.write_table(arrow.replace_schema_metadata({b"fingerprint": key}), aside)

@@ -17,7 +17,7 @@ from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
 from ti_pipeline.publishing.inputs import CLIP_TOKENIZER
 from ti_pipeline.publishing.untrusted import visible, web_address
-from ti_pipeline.publishing.verdict import OVERALL, boards, mismatches, place_of, verdict
+from ti_pipeline.publishing.verdict import OVERALL, boards, measures, mismatches, place_of, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +106,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "verdict": verdict(results),
         "boards": boards(results),
         "mismatches": _by_axis(results),
+        "measures": measures(results),
         "scorer": place_of(study.evaluation.scorer),
         "grids": grids,
         "stages": sections.stages(results),
@@ -146,6 +147,11 @@ def _own_warnings(
     ]
     incomplete = results.evaluation_grids[results.evaluation_grids.missing > 0]
     found += [f"{row.grid}: {row.missing} pictures are missing" for row in incomplete.itertuples()]
+    found += [
+        f"{row.checkpoint}: {row.copies} of its pictures look like copies of pictures that were trained on"
+        for row in measures(results)
+        if row.copies
+    ]
     failed = int((results.images.status == "failed").sum())
     return [*found, f"{failed} pictures could not be fetched"] if failed else found
 

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from ti_pipeline.publishing.inputs import StudyResults
     from ti_pipeline.studies import BaseModelSource
 
-__all__ = ["Mismatches", "Standing", "Verdict", "boards", "mismatches", "place_of", "standings", "verdict"]
+__all__ = [
+    "Measures",
+    "Mismatches",
+    "Standing",
+    "Verdict",
+    "boards",
+    "measures",
+    "mismatches",
+    "place_of",
+    "standings",
+    "verdict",
+]
 
 OVERALL = "overall"
 
@@ -79,6 +90,32 @@ class Mismatches:
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.counts))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A checkpoint's means beside the scores that rank it, None where nothing was measured; `copies` is a count."""
+
+    checkpoint: str
+    prompt: float | None
+    diversity: float | None
+    kid: float | None
+    nearest: float | None
+    copies: int
+
+
+def measures(results: StudyResults) -> list[Measures]:
+    """Return the further measures of every scored checkpoint, in the order of variants and steps."""
+    found = []
+    for scores in results.evaluation_scores.values():
+        for (_, checkpoint), rows in scores.groupby(["step", "checkpoint"], sort=True):
+            means = rows.groupby("metric").score.mean()
+            prompt, diversity, kid, nearest = (
+                float(means[name]) if name in means else None for name in ("prompt", "diversity", "kid", "copy")
+            )
+            copied = int(rows.read_as[rows.metric == "copy"].notna().sum())
+            found.append(Measures(str(checkpoint), prompt, diversity, kid, nearest, copied))
+    return found
 
 
 def standings(results: StudyResults, axis: str) -> list[Standing]:
