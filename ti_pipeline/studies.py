@@ -46,6 +46,7 @@ __all__ = [
     "Evaluation",
     "FocalWeights",
     "FolderSource",
+    "Publish",
     "Sampler",
     "Shares",
     "Source",
@@ -386,6 +387,15 @@ class Evaluation(_Model):
     )
 
 
+class Publish(_Model):
+    """Where finished releases are sent, beside the data folder; nowhere unless a study says so."""
+
+    url: str = Field(
+        min_length=1,
+        description="Folder or fsspec address (`s3://`, `gs://`, `hf://`, a mounted drive) for the releases' folders.",
+    )
+
+
 class Study(_Model):
     """One YAML file: everything from the source to the evaluation of its variants."""
 
@@ -404,6 +414,7 @@ class Study(_Model):
     common: dict[str, Any] = Field(default={}, description="Values for every variant that does not set its own.")
     variants: dict[Name, Variant] = Field(min_length=1)
     evaluation: Evaluation = Evaluation()
+    publish: Publish | None = Field(default=None, description="Where releases are sent; null keeps them here.")
 
     def named_curations(self) -> dict[str, Curation]:
         """Return every curation by name; `default` is the study's own `curation`."""

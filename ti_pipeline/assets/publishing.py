@@ -1,10 +1,12 @@
 """What leaves the house: the report to decide from, and the release to hand to others; per study."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from ti_pipeline.assets.reporting import LogProgress
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, keys_of, split, studies_of_crops, studies_of_plans, study_partitions
 from ti_pipeline.partitions import studies_of_variants as of_variants
@@ -55,6 +57,7 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
     study = context.partition_key
     with store.work(reads=_folders(study), writes=[f"releases/{study}"]) as root:
         made = write_release(_results(study, store), root / "releases" / study)
+        sent = _publish(study, made.folder, LogProgress(context))
     context.log.info(f"release: {made.folder}")
     files = "\n".join(f"- `{path.relative_to(made.folder).as_posix()}`" for path in made.files)
     return dg.MaterializeResult(
@@ -62,8 +65,20 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
             "release": dg.MetadataValue.path(str(made.folder)),
             "best checkpoint": made.best_checkpoint,
             "files": dg.MetadataValue.md(files),
+            **sent,
         }
     )
+
+
+def _publish(study: str, folder: Path, progress: LogProgress) -> dict[str, Any]:
+    """Send a release to where its study publishes, if it does; return what the UI shows of that."""
+    from ti_pipeline.publishing.remote import publish_release
+
+    wanted = STUDIES[study].study.publish
+    if wanted is None:
+        return {}
+    done = publish_release(folder, wanted.url, progress=progress)
+    return {"published": done.url, "files sent": len(done.sent), "files there already": len(done.there)}
 
 
 def _folders(study: str) -> list[str]:

@@ -7,6 +7,7 @@ where the project's own data lies (`resources.DataStore`). Credentials are those
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,8 +42,12 @@ class Published:
 def publish_release(folder: Path, url: str, *, progress: Callable[[int, int, str], None] | None = None) -> Published:
     """Send a release's folder to `url`/<its name>; its checksums go last, so that a folder with them is whole.
 
-    Files that are there are kept; a different file of the same name is never overwritten. Raises `PublishError`.
+    Environment variables in `url` expand. Files that are there are kept; a different file of the same name is never
+    overwritten. Raises `PublishError`.
     """
+    url = os.path.expandvars(url)
+    if "$" in url:
+        raise PublishError(f"publish.url {url} names an environment variable that is not set")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     ordered = [name for name in names if name != CHECKSUMS] + [CHECKSUMS]
     return publish_files(folder, ordered, f"{url.rstrip('/')}/{folder.name}", progress=progress)

@@ -84,6 +84,8 @@ def test_what_does_not_read_back_is_removed_and_told(release: Path, monkeypatch)
 def test_addresses_that_cannot_be_used_say_so(release: Path, tmp_path: Path) -> None:
     with pytest.raises(PublishError, match=r"publish\.url nonsense://x: .*nonsense"):
         publish_files(release, ["README.md"], "nonsense://x")
+    with pytest.raises(PublishError, match=r"\$TI_NOWHERE/x names an environment variable that is not set"):
+        publish_release(release, "$TI_NOWHERE/x")
     (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises(PublishError, match="run again to go on"):
         publish_files(release, ["README.md"], (tmp_path / "file" / "x").as_uri())
