@@ -141,7 +141,8 @@ def test_nothing_is_done_twice(graph: Graph) -> None:
 
 def test_a_range_in_one_process_trains_the_same(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Co-trained variants equal those trained alone, up to the rounding of another batch shape."""
-    together = Graph.new(tmp_path_factory.mktemp("together"), {"emoji": study_text()})
+    folder = tmp_path_factory.mktemp("together")
+    together = Graph.new(folder, {"emoji": study_text()}, TI_SHELF=str(folder / "shelf"))
     together.job("prepare", "emoji")
     said = together.job("train", "emoji__v8", "emoji__v64")
     assert said.count("Materialized value embedding") == len(VARIANTS)
