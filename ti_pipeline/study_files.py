@@ -41,6 +41,17 @@ _NAMED: tuple[tuple[str, ...], ...] = (
     ("crops", "sets"),
     ("evaluation", "axes"),
 )
+# Names that the product itself uses where those of the study's entries stand, and for what.
+_TAKEN: dict[tuple[str, ...], dict[str, str]] = {
+    ("variants",): {
+        "grids": "the folder of the grids, beside those of the variants",
+        "best": "the grid that compares variants",
+    },
+    ("evaluation", "axes"): {
+        "overall": "the leaderboard's row over all axes",
+        "concept": "the leaderboard's row of likeness to the concept",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,8 @@ def _name_faults(file: YamlFile) -> Iterator[str]:
         for name in _names_at(file.values, place):
             if _RESERVED.fullmatch(name):
                 yield file.fault([*place, name], f"{name!r} is a device name on Windows; choose another")
+            if (use := _TAKEN.get(place, {}).get(name.casefold())) is not None:
+                yield file.fault([*place, name], f"{name!r} is the name of {use}; choose another")
             twin = first.setdefault(name.casefold(), name)
             if twin != name:
                 yield file.fault([*place, name], f"differs from {twin!r} only in upper and lower case; choose another")
@@ -192,6 +205,7 @@ def _texts(study: Study, file: YamlFile) -> Iterator[tuple[Location, str]]:
         for index, tag in enumerate(captions.keep):
             yield ("captions", plan, "keep", index), tag
     for name, variant in study.variants.items():
+        yield ("variants", name), name
         yield _token_place(name, file), str(study.variant(name).token)
         owner: Location = ("variants", name)
         for field, texts in (("initializer", [variant.initializer]), ("templates", variant.templates)):
