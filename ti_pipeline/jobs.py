@@ -24,7 +24,12 @@ def _asset_job(name: str, description: str, *assets: str) -> Any:
 _PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
 ASSET_JOBS = (
     _asset_job(
-        "catalog", "The site's tags, aliases and implications.", "tag_catalog", "tag_aliases", "tag_implications"
+        "catalog",
+        "The site's tags, aliases, implications and do-not-post lists.",
+        "tag_catalog",
+        "tag_aliases",
+        "tag_implications",
+        "do_not_post",
     ),
     _asset_job("prepare_study", "From posts to the training set (part of `prepare`).", *_PREPARE_STUDY),
     _asset_job("prepare_captions", "Vocabulary and captions (part of `prepare`).", "vocabulary", "captions"),

@@ -52,6 +52,15 @@ _CATALOG = (
             ),
         )
     ),
+    Table(
+        "do_not_post",
+        "Artists on the site's do-not-post lists.",
+        (
+            Column("artist", "string", "artist tag"),
+            Column("list", "string", "the list, which is also a tag", among=("avoid_posting", "conditional_dnp")),
+        ),
+        key=("artist", "list"),
+    ),
 )
 
 _POSTS = (
