@@ -94,6 +94,10 @@ _POSTS = (
             ),
             Column("sources", "strings", "where the artist published it"),
             *(Column(f"tags_{c}", "strings", f"{c} tags as the source has them") for c in CATEGORIES),
+            Column(
+                "tags_other", "strings", "tags of categories that came to the site later; only the policy reads them"
+            ),
+            Column("locked_tags", "strings", "tags that the site's staff put or (with -) kept off; as tags_other"),
         ),
         key=("post_id",),
     ),

@@ -12,18 +12,19 @@ from ti_pipeline.lineage import LINEAGE
 from ti_pipeline.partitions import STUDIES, Key, split
 from ti_pipeline.schemas import TABLES
 
+POLICY = {"tag_aliases", "tag_implications", "do_not_post"}  # what the content policy is closed over
 ASSETS = {
-    "posts": {"tag_aliases", "tag_implications"},
+    "posts": POLICY,
     "post_tags": {"posts", "tag_aliases"},
     "tag_frequencies": {"posts", "post_tags", "tag_catalog"},
-    "vocabulary": {"tag_frequencies", "tag_aliases", "tag_implications"},
+    "vocabulary": {"tag_frequencies"} | POLICY,
     "captions": {"posts", "post_tags", "vocabulary"},
     "images": {"posts"},
     "image_audit": {"images"},
-    "training_set": {"posts", "post_tags", "images", "image_audit"},
+    "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},
-    "embedding": {"captions", "crops", "tag_aliases", "tag_implications"},
-    "evaluation_images": {"embedding"},
+    "embedding": {"posts", "captions", "crops"} | POLICY,
+    "evaluation_images": {"embedding"} | POLICY,
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
     "leaderboard": {"embedding", "evaluation_scores"},

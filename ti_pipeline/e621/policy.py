@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.e621.catalog import DO_NOT_POST_LISTS
 from ti_pipeline.e621.spelling import heads, is_plain, spelling, words
 
 if TYPE_CHECKING:
@@ -21,10 +22,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from upath import UPath
 
-__all__ = ["DO_NOT_POST_TAGS", "ContentPolicy", "PolicyError", "fixed_exclusion", "load_policy"]
+__all__ = [
+    "DO_NOT_POST_TAGS",
+    "OPTED_OUT",
+    "OPT_OUT_FILE",
+    "ContentPolicy",
+    "PolicyError",
+    "fixed_exclusion",
+    "load_policy",
+    "read_names",
+]
 
-DO_NOT_POST_TAGS = frozenset({"avoid_posting", "conditional_dnp"})
+DO_NOT_POST_TAGS = frozenset(DO_NOT_POST_LISTS)
+OPT_OUT_FILE = "opt_out.txt"  # in the data folder: artists that no study uses, written by `purge` and by people
+OPTED_OUT = "artist opted out"
 _RATINGS = frozenset({"s", "q", "e"})
 # The list is a promise: a shorter or edited file must stop the run, not quietly let more through.
 _LIST_SHA256 = "b314867245089bed068d04437d6e43b0aba57f377b08db73d7ea882cb2c677e9"
@@ -135,12 +148,15 @@ class ContentPolicy:
         artists = {
             head for name in ("artist", "contributor") for tag in by_category.get(name, []) for head in heads(tag)
         }
-        opted_out = keys & {spelling(name) for name in self.opt_out} or artists & self._opt_out_heads
-        return "artist opted out" if opted_out else None
+        return OPTED_OUT if keys & self._opt_out_keys or artists & self._opt_out_heads else None
 
     @functools.cached_property
     def _do_not_post_keys(self) -> frozenset[str]:
         return frozenset(spelling(artist) for artist in self.do_not_post_artists)
+
+    @functools.cached_property
+    def _opt_out_keys(self) -> frozenset[str]:
+        return frozenset(spelling(name) for name in self.opt_out)
 
     @functools.cached_property
     def _opt_out_heads(self) -> frozenset[str]:
@@ -172,14 +188,17 @@ def load_policy(
     ratings: Iterable[str] = ("s",),
     exclude_tags: Iterable[str] = (),
     do_not_post: str = "drop",
-    opt_out_file: Path | None = None,
+    opt_out_files: Sequence[Path | UPath] = (),
     aliases: pd.DataFrame | None = None,
     implications: pd.DataFrame | None = None,
+    do_not_post_artists: Iterable[str] = (),
 ) -> ContentPolicy:
     """Return a study's policy: the fixed list and the study's additions, closed over aliases and implications.
 
     `aliases`, `implications`: the catalog's tables (antecedent, consequent); without them the lists stand as given.
-    Raises `PolicyError` if the fixed list is not whole, the opt-out file is unreadable or a setting is unknown.
+    Closed means: with a tag, every tag that implies it and every other name, old or new, of any of these is in the
+    list too. Artists who opt out, and those of the do-not-post lists, are closed over their other names. Raises
+    `PolicyError` if the fixed list is not whole, an opt-out file is unreadable or a setting is unknown.
     """
     if do_not_post not in {"drop", "keep"}:
         raise PolicyError(f"do_not_post is drop or keep, not {do_not_post!r}")
@@ -187,8 +206,11 @@ def load_policy(
         ratings=frozenset(ratings),
         excluded=_closed(fixed_exclusion() | _as_the_site_writes(exclude_tags), aliases, implications),
         do_not_post=do_not_post == "drop",
-        opt_out=_closed(_as_the_site_writes(_read_names(opt_out_file)), aliases, None),
-        do_not_post_artists=_closed(DO_NOT_POST_TAGS, aliases, implications) - DO_NOT_POST_TAGS,
+        opt_out=_closed(
+            _as_the_site_writes(name for path in opt_out_files for name in read_names(path)), aliases, None
+        ),
+        do_not_post_artists=_closed(DO_NOT_POST_TAGS | set(do_not_post_artists), aliases, implications)
+        - DO_NOT_POST_TAGS,
     )
 
 
@@ -210,12 +232,12 @@ def _as_the_site_writes(names: Iterable[str]) -> frozenset[str]:
     return frozenset(given | {"_".join(name.casefold().split()) for name in given})
 
 
-def _read_names(path: Path | None) -> list[str]:
-    """Return the artists of an opt-out file, one a line; ` #` starts a comment."""
-    if path is None:
-        return []
+def read_names(path: Path | UPath) -> list[str]:
+    """Return the artists of an opt-out file, one a line; ` #` starts a comment. Raises `PolicyError`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"the opt-out file {path} cannot be read ({error}); fix source.opt_out_file") from error
-    return [re.split(r"(?:^|\s)#", line)[0] for line in text.splitlines()]
+        raise PolicyError(
+            f"the opt-out file {path} cannot be read ({error}); mend it, or source.opt_out_file"
+        ) from error
+    return [name for line in text.splitlines() if (name := re.split(r"(?:^|\s)#", line)[0].strip())]
