@@ -21,7 +21,7 @@ def _asset_job(name: str, description: str, *assets: str) -> Any:
     return dg.define_asset_job(name, selection, description=description, executor_def=dg.in_process_executor)
 
 
-_PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+_PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "provenance", "image_audit", "training_set")
 ASSET_JOBS = (
     _asset_job(
         "catalog",

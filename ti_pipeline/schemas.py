@@ -179,6 +179,27 @@ _PICTURES = (
         key=("post_id",),
     ),
     Table(
+        "provenance",
+        "One row per stored picture of the study: whose it is, and where and when it came from.",
+        (
+            _id(),
+            Column("in_use", "bool", "whether the study's posts still have it; false: only stored from before"),
+            Column("path", "string", "the file, relative to the data folder"),
+            Column("md5", "string", "md5 of the stored file"),
+            Column("sha256", "string", "sha256 of the stored file"),
+            Column("artists", "strings", "artists as the source has them"),
+            Column("contributors", "strings", "contributors as the source has them"),
+            Column("sources", "strings", "where the artist published it"),
+            Column("page", "string", "the post's page on the site; null for other sources", nullable=True),
+            Column("rating", "string", "s, q or e", nullable=True, among=("s", "q", "e")),
+            Column("licence", "string", "licence note of the study's source", nullable=True),
+            Column("source", "string", "kind of the study's source"),
+            Column("file_url", "string", "where the file was fetched", nullable=True),
+            Column("fetched_at", "timestamp", "when the file came into the data folder"),
+        ),
+        key=("post_id", "md5"),
+    ),
+    Table(
         "image_audit",
         "What a picture really is, measured from its pixels.",
         (

@@ -20,6 +20,7 @@ ASSETS = {
     "vocabulary": {"tag_frequencies"} | POLICY,
     "captions": {"posts", "post_tags", "vocabulary"},
     "images": {"posts"},
+    "provenance": {"posts", "images"},
     "image_audit": {"images"},
     "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},

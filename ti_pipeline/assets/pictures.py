@@ -4,13 +4,15 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from upath import UPath
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, crops_partitions, split, study_partitions, study_with_crops
 from ti_pipeline.resources import DataStore, E621Site
 
-__all__ = ["crops", "image_audit", "images", "training_set"]
+__all__ = ["crops", "image_audit", "images", "provenance", "training_set"]
 
 _COMMON: dict[str, Any] = {
     "partitions_def": study_partitions,
@@ -38,6 +40,23 @@ def images(
     pictures = int((table.status == "ok").sum())
     metadata: dict[str, Any] = {"pictures": pictures, "megabytes": megabytes, "left out": _reasons(table, missing)}
     return dg.MaterializeResult(value=table, metadata=metadata)
+
+
+@dg.asset(**_COMMON)
+def provenance(
+    context: dg.AssetExecutionContext, store: DataStore, posts: pd.DataFrame, images: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
+    """Whose every stored picture is, and where and when it came from; pictures no longer in use are kept account of."""
+    from ti_pipeline.sources.provenance import provenance_table
+
+    study = context.partition_key
+    earlier = Tables(UPath(store.url)).read("provenance", study)
+    with store.work(reads=["images"]) as root:
+        table = provenance_table(posts, images, root=root, source=STUDIES[study].study.source, earlier=earlier)
+    known = int((table.artists.map(len) > 0).sum())
+    return dg.MaterializeResult(
+        value=table, metadata={"with an artist": known, "no longer in use": int((~table.in_use).sum())}
+    )
 
 
 @dg.asset(**_COMMON)
