@@ -324,6 +324,26 @@ _TRAINING = (
     ),
 )
 
+_PURGES = Table(
+    "purges",
+    "What purges of artists found, and what became of it.",
+    (
+        Column("artist", "string", "the artist, in the spelling by which names are compared"),
+        Column("study", "string", "the study; empty for what all studies share"),
+        Column("kind", "string", "what it is", among=("picture", "crop", "latents", "report", "embedding", "release")),
+        Column("item", "string", "the file or folder, relative to the data folder"),
+        Column("post_id", "int64", "the post that it was of", nullable=True, low=0),
+        Column(
+            "done",
+            "string",
+            "removed; kept (a post of somebody else has the same file); listed (made with pictures of the artist)",
+            among=("removed", "kept", "listed"),
+        ),
+        Column("at", "timestamp", "when the purge found it"),
+    ),
+    key=("artist", "study", "kind", "item"),
+)
+
 _CHECKPOINT = (
     Column("variant", "string", "variant"),
     Column("checkpoint", "string", "<variant>-<step>"),
@@ -402,5 +422,5 @@ _EVALUATION = (
 )
 
 TABLES: dict[str, Table] = {
-    table.name: table for table in (*_CATALOG, *_POSTS, *_CAPTIONS, *_PICTURES, *_TRAINING, *_EVALUATION)
+    table.name: table for table in (*_CATALOG, *_POSTS, *_CAPTIONS, *_PICTURES, _PURGES, *_TRAINING, *_EVALUATION)
 }

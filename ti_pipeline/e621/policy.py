@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.e621.catalog import DO_NOT_POST_LISTS
 from ti_pipeline.e621.spelling import heads, is_plain, spelling, words
+from ti_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -26,18 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DO_NOT_POST_TAGS",
-    "OPTED_OUT",
     "OPT_OUT_FILE",
     "ContentPolicy",
     "PolicyError",
+    "add_opt_out",
     "fixed_exclusion",
     "load_policy",
     "read_names",
 ]
 
 DO_NOT_POST_TAGS = frozenset(DO_NOT_POST_LISTS)
-OPT_OUT_FILE = "opt_out.txt"  # in the data folder: artists that no study uses, written by `purge` and by people
-OPTED_OUT = "artist opted out"
+OPT_OUT_FILE = "policy/opt_out.txt"  # in the data folder: artists that no study uses, from `purge` and from people
 _RATINGS = frozenset({"s", "q", "e"})
 # The list is a promise: a shorter or edited file must stop the run, not quietly let more through.
 _LIST_SHA256 = "b314867245089bed068d04437d6e43b0aba57f377b08db73d7ea882cb2c677e9"
@@ -90,14 +90,18 @@ class ContentPolicy:
     def refuses(self, record: Mapping[str, Any]) -> str | None:
         """Return why an e621-shaped record is left out, or None. Tags of unknown categories count too."""
         by_category = _tags_of(record)
-        tags = [tag for names in by_category.values() for tag in names]
-        locked = [tag for tag in _texts(record.get("locked_tags")) if not tag.startswith("-")]
+        tags = _all_tags(record, by_category)
         return (
             self._refuses_rating(record.get("rating"))
-            or self.refuses_tags([*tags, *locked])
-            or self._refuses_artist(by_category, [*tags, *locked])
+            or self.refuses_tags(tags)
+            or self._refuses_artist(by_category, tags)
             or _refuses_state(record)
         )
+
+    def is_opted_out(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a record is of an artist who opted out, whatever else may be said of it."""
+        by_category = _tags_of(record)
+        return self._has_opted_out(by_category, _all_tags(record, by_category))
 
     def refuses_tags(self, tags: Iterable[str]) -> str | None:
         """Return a reason that names the first excluded tag among `tags`, in any spelling, or None."""
@@ -140,15 +144,16 @@ class ContentPolicy:
             return f"rating {rating} is not among {', '.join(sorted(self.ratings))}"
         return None
 
-    def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Iterable[str]) -> str | None:
-        """Names are unique on the site, so they count in any category; who opts out may leave off `_(artist)`."""
-        keys = {spelling(tag) for tag in tags}
-        if self.do_not_post and keys & (DO_NOT_POST_TAGS | self._do_not_post_keys):
+    def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Sequence[str]) -> str | None:
+        if self.do_not_post and {spelling(tag) for tag in tags} & (DO_NOT_POST_TAGS | self._do_not_post_keys):
             return "do-not-post artist"
-        artists = {
-            head for name in ("artist", "contributor") for tag in by_category.get(name, []) for head in heads(tag)
-        }
-        return OPTED_OUT if keys & self._opt_out_keys or artists & self._opt_out_heads else None
+        return "artist opted out" if self._has_opted_out(by_category, tags) else None
+
+    def _has_opted_out(self, by_category: Mapping[str, list[str]], tags: Sequence[str]) -> bool:
+        """Names are unique on the site, so they count in any category; who opts out may leave off `_(artist)`."""
+        artists = [tag for name in ("artist", "contributor") for tag in by_category.get(name, [])]
+        by_key = not self._opt_out_keys.isdisjoint(map(spelling, tags))
+        return by_key or any(head in self._opt_out_heads for tag in artists for head in heads(tag))
 
     @functools.cached_property
     def _do_not_post_keys(self) -> frozenset[str]:
@@ -173,6 +178,12 @@ def _tags_of(record: Mapping[str, Any]) -> dict[str, list[str]]:
     return {str(name): _texts(names) for name, names in tags.items()} if isinstance(tags, Mapping) else {}
 
 
+def _all_tags(record: Mapping[str, Any], by_category: Mapping[str, list[str]]) -> list[str]:
+    """Return the tags of all categories and those locked on, but not those that `-` locks off."""
+    locked = [tag for tag in _texts(record.get("locked_tags")) if not tag.startswith("-")]
+    return [*(tag for names in by_category.values() for tag in names), *locked]
+
+
 def _refuses_state(record: Mapping[str, Any]) -> str | None:
     flags, file = record.get("flags"), record.get("file")
     for state in ("deleted", "pending", "flagged"):
@@ -188,6 +199,7 @@ def load_policy(
     ratings: Iterable[str] = ("s",),
     exclude_tags: Iterable[str] = (),
     do_not_post: str = "drop",
+    opt_out: Iterable[str] = (),
     opt_out_files: Sequence[Path | UPath] = (),
     aliases: pd.DataFrame | None = None,
     implications: pd.DataFrame | None = None,
@@ -207,7 +219,9 @@ def load_policy(
         excluded=_closed(fixed_exclusion() | _as_the_site_writes(exclude_tags), aliases, implications),
         do_not_post=do_not_post == "drop",
         opt_out=_closed(
-            _as_the_site_writes(name for path in opt_out_files for name in read_names(path)), aliases, None
+            _as_the_site_writes([*opt_out, *(name for path in opt_out_files for name in read_names(path))]),
+            aliases,
+            None,
         ),
         do_not_post_artists=_closed(DO_NOT_POST_TAGS | set(do_not_post_artists), aliases, implications)
         - DO_NOT_POST_TAGS,
@@ -230,6 +244,19 @@ def _as_the_site_writes(names: Iterable[str]) -> frozenset[str]:
     """Return names as given and in the site's spelling, by which the catalog knows them."""
     given = {name.strip() for name in names if name.strip()}
     return frozenset(given | {"_".join(name.casefold().split()) for name in given})
+
+
+def add_opt_out(path: Path, artist: str) -> None:
+    """Add an artist to an opt-out file, unless the name is there. Raises `PolicyError` for a name that is none."""
+    if not artist.strip() or len(artist.splitlines()) > 1 or re.search(r"(?:^|\s)#", artist):
+        raise PolicyError(f"artist {artist!r} is no name that can stand in a line of {path}")
+    names = read_names(path) if path.exists() else []
+    if spelling(artist) in map(spelling, names):
+        return
+    before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    with write_atomically(path) as aside:
+        end = "" if not before or before.endswith("\n") else "\n"
+        aside.write_text(f"{before}{end}{artist.strip()}\n", encoding="utf-8")
 
 
 def read_names(path: Path | UPath) -> list[str]:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ti_pipeline.e621.catalog import CATEGORY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
 
     from ti_pipeline.e621.policy import ContentPolicy
 
-__all__ = ["LEFT_SEARCH", "RecordError", "posts_table", "refused"]
+__all__ = ["LEFT_SEARCH", "RecordError", "posts_table", "records_of", "refused"]
 
 # Our own field on a record that its study's search no longer finds: why it is used no more.
 LEFT_SEARCH = "ti_pipeline/left_search"
@@ -75,19 +75,20 @@ def refused(posts: pd.DataFrame, policy: ContentPolicy) -> dict[int, str]:
 
     None is refused by the policy that the table was made under; a newer catalog or opt-out may refuse some.
     """
-    kept = posts[posts.status == "kept"].to_dict("records")
-    reasons = {int(row["post_id"]): policy.refuses(_record_of(row)) for row in kept}
+    reasons = {record["id"]: policy.refuses(record) for record in records_of(posts[posts.status == "kept"])}
     return {post_id: reason for post_id, reason in reasons.items() if reason is not None}
 
 
-def _record_of(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return what the policy looks at in a record, from the row of a kept post."""
-    return {
-        "rating": row["rating"],
-        "tags": {category: row[f"tags_{category}"] for category in (*CATEGORY_NAMES, "other")},
-        "locked_tags": row["locked_tags"],
-        "file": {"url": row["file_url"]},
-    }
+def records_of(posts: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield from rows of kept posts as much of each record as the policy looks at."""
+    for row in posts.to_dict("records"):
+        yield {
+            "id": int(row["post_id"]),
+            "rating": row["rating"],
+            "tags": {category: row.get(f"tags_{category}") for category in (*CATEGORY_NAMES, "other")},
+            "locked_tags": row.get("locked_tags"),
+            "file": {"url": row["file_url"], "md5": row["md5"] if isinstance(row["md5"], str) else None},
+        }
 
 
 def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
