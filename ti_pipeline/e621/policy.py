@@ -93,6 +93,7 @@ class ContentPolicy:
         tags = _all_tags(record, by_category)
         return (
             self._refuses_rating(record.get("rating"))
+            or _refuses_untold(record)
             or self.refuses_tags(tags)
             or self._refuses_artist(by_category, tags)
             or _refuses_state(record)
@@ -182,6 +183,11 @@ def _all_tags(record: Mapping[str, Any], by_category: Mapping[str, list[str]]) -
     """Return the tags of all categories and those locked on, but not those that `-` locks off."""
     locked = [tag for tag in _texts(record.get("locked_tags")) if not tag.startswith("-")]
     return [*(tag for names in by_category.values() for tag in names), *locked]
+
+
+def _refuses_untold(record: Mapping[str, Any]) -> str | None:
+    """A picture may be without tags, but where none are told, nobody knows what it shows."""
+    return None if isinstance(record.get("tags"), Mapping) else "no tags are told, so that the policy cannot be checked"
 
 
 def _refuses_state(record: Mapping[str, Any]) -> str | None:

@@ -160,7 +160,8 @@ def test_line_endings_of_another_system_are_no_damage(tmp_path, monkeypatch):
         ({"locked_tags": ["-young"]}, None),
         ({"tags": {"artist": ["avoid_posting"]}}, "do-not-post"),
         ({"tags": {"general": "solo"}}, None),
-        ({"tags": None}, None),
+        ({"tags": {}}, None),
+        ({"tags": None}, "no tags are told"),
     ],
 )
 def test_each_rule_has_its_reason(changes, reason):
