@@ -118,14 +118,14 @@ class PurgeConfig(dg.Config):
 @dg.op(pool="e621")
 def purge_pictures(context: dg.OpExecutionContext, config: PurgeConfig, store: DataStore) -> None:
     """Remove an artist's pictures and what was cut from them, opt the artist out, list what was trained on them."""
-    from ti_pipeline.sources.purge import FOLDERS, purge_artist
+    from ti_pipeline.sources.purge import READS, WRITES, purge_artist
 
     crops_of = {
         str(Key(name, variant)): [str(Key(name, str(loaded.study.variant(variant).crop)))]
         for name, loaded in STUDIES.items()
         for variant in loaded.study.variants
     }
-    with store.work(reads=FOLDERS, writes=FOLDERS) as root:
+    with store.work(reads=READS, writes=WRITES, fresh=(*READS, *WRITES)) as root:
         table = purge_artist(config.artist, root=root, crops_of=crops_of)
     for row in table[table.done != "removed"].itertuples():
         context.log.warning(f"{row.done}: {row.kind} {row.item} (study {row.study})")

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from ti_pipeline.e621.policy import ContentPolicy
 
-__all__ = ["FOLDERS", "purge_artist"]
+__all__ = ["READS", "WRITES", "purge_artist"]
 
-# The folders of the data folder that a purge reads or writes.
-FOLDERS = ("policy", "tables", "raw", "images", "crops", "latents", "reports", "releases")
+# Folders of the data folder: those that a purge only reads, and those that it changes, in the order in which it does.
+READS = ("raw", "releases")
+WRITES = ("policy", "latents", "reports", "crops", "images", "tables")
 _EVIDENCE = ("provenance", "posts")  # the tables that tell whose a picture is: the last to lose their rows
 _MD5 = re.compile(r"[0-9a-f]{32}")
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,8 @@ from ti_pipeline.e621.answers import write_answers
 from ti_pipeline.e621.policy import OPT_OUT_FILE, ContentPolicy, PolicyError, load_policy, read_names
 from ti_pipeline.e621.records import posts_table
 from ti_pipeline.io_managers import Tables
+from ti_pipeline.jobs import PurgeConfig, purge_pictures
+from ti_pipeline.resources import DataStore
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.sources import fetch_images
 from ti_pipeline.sources.provenance import provenance_table
@@ -230,6 +233,29 @@ def test_a_killed_purge_is_finished_by_the_next(filled: Path, tmp_path: Path, mo
         if left[0] > 0:
             break
     assert steps > 20
+
+
+def test_a_remote_store_is_purged_too_and_again(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an older mirror of the tables lies on this machine."""
+    monkeypatch.setenv("TI_MIRROR", str(tmp_path / "mirror"))
+    remote = UPath(f"memory://{tmp_path.name}")
+
+    def restore() -> None:
+        for path in (path for path in filled.rglob("*") if path.is_file() and not path.name.startswith(".")):
+            target = remote / path.relative_to(filled).as_posix()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+
+    def pictures() -> list[bytes]:
+        return sorted(path.read_bytes() for path in (remote / "images").rglob("*") if path.is_file())
+
+    for _ in range(2):
+        restore()
+        assert b"first" in pictures()
+        purge_pictures(dg.build_op_context(), config=PurgeConfig(artist="old_ink"), store=DataStore(url=str(remote)))
+        assert pictures() == sorted([b"second", b"shared", b"ninth", b"seventh"])
+        assert set(Tables(remote).read("posts", "one").post_id) == {2, 4}
+        assert (remote / "policy/opt_out.txt").read_text() == "old_ink\n"
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "# a", "a #b"])
