@@ -5,9 +5,12 @@ import io
 import itertools
 import json
 
+import dagster as dg
 import pandas as pd
 import pytest
+from upath import UPath
 
+from ti_pipeline.assets.catalog import site_catalog
 from ti_pipeline.e621.catalog import (
     CatalogError,
     fetch_catalog,
@@ -18,6 +21,8 @@ from ti_pipeline.e621.catalog import (
     resolve_aliases,
 )
 from ti_pipeline.e621.client import E621Client
+from ti_pipeline.io_managers import ParquetTables, Tables
+from ti_pipeline.resources import CatalogSource, DataStore, E621Site
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.e621.scripted import Answer, Request, Scripted
 from ti_pipeline_tests.emulator import Emulator
@@ -276,6 +281,40 @@ def test_a_site_without_such_an_export_says_what_to_do(tmp_path, body):
     said = "gone: the site answered 404; set TI_CATALOG"
     with Scripted(lambda _request, _number: Answer(404)) as site, pytest.raises(CatalogError, match=said):
         fetch_export(client_of(site), tmp_path)
+
+
+@pytest.mark.parametrize("origin", ["files", "export", "api"])
+def test_the_job_stores_the_same_tables_whatever_they_come_from(origin, tmp_path, monkeypatch):
+    monkeypatch.setenv("TI_E621_USERNAME", "tester")
+    monkeypatch.setenv("TI_E621_PER_SECOND", "1000")
+    (tmp_path / "files").mkdir()
+    expected = read_catalog(write(tmp_path / "files"))
+    data = str(tmp_path / "data")
+    rows = {
+        "tags": api_rows(TAGS, ("id", "category", "post_count")),
+        "tag_aliases": api_rows(ALIASES, ("id",)),
+        "tag_implications": api_rows(IMPLICATIONS, ("id",)),
+    }
+    with Emulator(tables=rows) if origin == "api" else export_of() as site:
+        result = dg.materialize(
+            [site_catalog],
+            resources={
+                "catalog_source": CatalogSource(folder=str(tmp_path / "files") if origin == "files" else None),
+                "e621": E621Site(url=site.url),
+                "store": DataStore(url=data),
+                "io_manager": ParquetTables(url=data),
+            },
+            run_config={"ops": {"site_catalog": {"config": {"ask_api": origin == "api"}}}},
+        )
+    tables = Tables(UPath(data))
+    for name, frame in expected.items():
+        found, columns = tables.read(name, None), list(frame)
+        pd.testing.assert_frame_equal(
+            found.sort_values(columns, ignore_index=True), frame.sort_values(columns, ignore_index=True)
+        )
+    said = {m.asset_key.to_user_string(): m.metadata for m in result.asset_materializations_for_node("site_catalog")}
+    assert said["tag_implications"]["most steps"].value == 2
+    assert said["tag_implications"]["pairs over all steps"].value == 6
 
 
 @needs_shared
