@@ -139,6 +139,7 @@ def implication_closure(implications: pd.DataFrame) -> pd.DataFrame:
     while len(found[-1]):
         ahead = found[-1].merge(step, on="consequent")[["antecedent", "further"]]
         ahead = ahead.rename(columns={"further": "consequent"}).assign(steps=len(found) + 1)
+        # Of two ways to the same tag the first counts; what was found before comes first, and is whole.
         both = pd.concat([*found, ahead], ignore_index=True)
         found.append(both[~both.duplicated(["antecedent", "consequent"])].iloc[sum(map(len, found)) :])
     return pd.concat(found, ignore_index=True)
