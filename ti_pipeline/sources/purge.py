@@ -111,7 +111,7 @@ def _files(found: _Found, root: Path) -> Iterator[dict[str, Any]]:
     """Yield a row for each file to remove: what was made of pictures before the pictures themselves."""
     of_studies = [study for study, posts in found.posts.items() if posts]
     if of_studies:  # a cache of many pictures, whose name does not tell which
-        for path in sorted((root / "latents").glob("*")):
+        for path in sorted(path for path in (root / "latents").rglob("*") if path.is_file()):
             yield _row("latents", path, root, study="")
     for study in of_studies:
         for path in sorted((root / "reports").glob(f"{study}.html")):  # shows pictures
