@@ -228,7 +228,8 @@ class Bench:
         """Return the vectors that training starts from."""
         from ti_pipeline.inversion.variant_state import initial_vectors
 
-        return initial_vectors(self.base, self.settings.initializer, vectors)
+        start = Variant(base="demo", vectors=vectors, steps=1, initializer=self.settings.initializer)
+        return initial_vectors(self.base, start)
 
     def draw(self, unit: Unit, vectors: torch.Tensor, what: str = TOKEN, steps: int = 0) -> list[Image.Image]:
         """Draw a unit's questions with the embedding, or with `what` else stands in the place of its name."""

@@ -121,7 +121,7 @@ def purge_pictures(context: dg.OpExecutionContext, config: PurgeConfig, store: D
     from ti_pipeline.sources.purge import READS, WRITES, purge_artist
 
     crops_of = {
-        str(Key(name, variant)): [str(Key(name, str(loaded.study.variant(variant).crop)))]
+        str(Key(name, variant)): [str(Key(name, crop)) for crop in loaded.study.crops_of(variant)]
         for name, loaded in STUDIES.items()
         for variant in loaded.study.variants
     }

@@ -124,6 +124,8 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
             "validation_loss",
             "moved",
             "mean_norm",
+            "nearest_tokens",
+            "nearest_cosine",
         ),
         (("crops", "path"), ("crops", "sha256"), ("captions", "caption")),
     ),

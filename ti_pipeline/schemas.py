@@ -298,6 +298,15 @@ _TRAINING = (
             Column("learning_rate", "float64", "rate used for the update", low=0),
             Column("gradient_norm", "float64", "L2 norm of the embedding's gradient before clipping", low=0),
             Column("vector_norm", "float64", "mean L2 norm of the vectors after the update", low=0),
+            *(
+                Column(
+                    f"error_quarter_{part}",
+                    "float64",
+                    f"mean squared error, not weighted, of samples in the timesteps' quarter {part} (1: least noise)",
+                    nullable=True,
+                )
+                for part in (1, 2, 3, 4)
+            ),
         ),
         key=("step",),
     ),
@@ -319,6 +328,8 @@ _TRAINING = (
             Column("validation_loss", "float64", "loss on held-out pictures, fixed noise", nullable=True),
             Column("moved", "float64", "L2 distance from the initial vectors, mean over vectors", low=0),
             Column("mean_norm", "float64", "mean L2 norm of the vectors", low=0),
+            Column("nearest_tokens", "string", "the vocabulary's token nearest to each vector by cosine"),
+            Column("nearest_cosine", "float64", "mean cosine of vectors and their nearest tokens", low=-1, high=1),
         ),
         key=("checkpoint",),
     ),

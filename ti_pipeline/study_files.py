@@ -208,7 +208,9 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
     for name, variant in study.variants.items():
         yield ("variants", name), name
         yield ("variants", name, "token"), str(study.variant(name).token)
-        for field, texts in (("initializer", [variant.initializer]), ("templates", variant.templates)):
+        file = [Path(variant.initializer_file).stem] if variant.initializer_file else []
+        fields = {"initializer": [variant.initializer], "initializer_file": file, "templates": variant.templates}
+        for field, texts in fields.items():
             for text in texts:
                 yield ("variants", name, field), text
     for name, axis in study.evaluation.axes.items():

@@ -166,6 +166,11 @@ FAULTS = {
         "variants.v8.initializer",
         ["content policy"],
     ),
+    "excluded initializer's file": (
+        GOOD + f"    initializer_file: ../minor/cub-style.pt {HERE}\n",
+        "variants.v8.initializer_file",
+        ["'cub-style' says 'cub'", "content policy"],
+    ),
     "excluded template": (
         replaced("steps: 10", f'steps: 10\n  templates: ["[name], toddler"] {HERE}'),
         "common.templates",

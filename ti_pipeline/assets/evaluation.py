@@ -71,13 +71,13 @@ def evaluation_scores(
 
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
-        crop_key = str(Key(study, str(STUDIES[study].study.variant(part).crop)))
-        folder, crops_folder = f"evaluation/{study}/{part}", "crops/" + "/".join(split(crop_key))
-        with store.work(reads=[crops_folder], writes=[folder]) as root:
+        keys = [str(Key(study, crop)) for crop in STUDIES[study].study.crops_of(part)]
+        folder, crops_folders = f"evaluation/{study}/{part}", ["crops/" + "/".join(split(key)) for key in keys]
+        with store.work(reads=crops_folders, writes=[folder]) as root:
             return score_variant(
                 STUDIES[study],
                 evaluation_images[key],
-                crops[crop_key],
+                pd.concat([crops[key] for key in keys], ignore_index=True),
                 root=root,
                 folder=folder,
                 progress=LogProgress(context),

@@ -50,7 +50,8 @@ def embedding(
         loaded = STUDIES[key.study]
         policy = policy_of(loaded, store)
         require_clean_texts(loaded, key.part, captions[_plan_of(key)], policy)
-        require_allowed_pictures(loaded, crops[_crops_of(key)], posts[key.study], policy)
+        for crop in loaded.study.crops_of(key.part):
+            require_allowed_pictures(loaded, crops[str(Key(key.study, crop))], posts[key.study], policy)
     folders = [f"embeddings/{key.study}/{key.part}" for key in keys]
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
     with store.work(reads=reads, writes=[*folders, "latents"]) as root:
@@ -65,10 +66,6 @@ def _plan_of(key: Key) -> str:
     return str(Key(key.study, str(STUDIES[key.study].study.variant(key.part).captions)))
 
 
-def _crops_of(key: Key) -> str:
-    return str(Key(key.study, str(STUDIES[key.study].study.variant(key.part).crop)))
-
-
 def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[str, pd.DataFrame]) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
 
@@ -80,7 +77,7 @@ def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[s
         variant=variant,
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
-        crops=crops[_crops_of(key)],
+        crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
         captions=captions[_plan_of(key)],
         folder=folder,
     )

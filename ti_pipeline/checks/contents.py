@@ -162,7 +162,7 @@ def _cut_captions(key: str, captions: pd.DataFrame) -> dict[str, int]:
     cut = {}
     for variant_key in keys_of("variants", study):
         variant = STUDIES[study].study.variant(split(variant_key).part)
-        if variant.captions == plan:
+        if variant.captions == plan and variant.long_prompts == "cut":
             template = max(variant.templates, key=len)
             over = captions_over_budget(captions, vectors=variant.vectors, tokenizer=tokenizer, template=template)
             cut[split(variant_key).part] = len(over)

@@ -62,14 +62,13 @@ def _replace(out: Path, new: Path) -> None:
 
 def _write_parts(work: Path, out: Path, tokenizer: Any) -> dict[str, Any]:
     """Save the pipeline in fp16 and the scorer beside it; return how it was trained, by stage."""
-    import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from ti_pipeline.demo.train_base import STAGES
+    from ti_pipeline.demo.train_base import STAGES, read_checkpoint
 
     latents = json.loads((work / "latents.json").read_text(encoding="utf-8"))
-    states = {name: torch.load(work / f"{name}.pt", weights_only=True) for name in STAGES}
+    states = {name: read_checkpoint(work / f"{name}.pt") for name in STAGES}
     clip, autoencoder, unet = base_parts.new_clip(), base_parts.new_autoencoder(), base_parts.new_unet()
     clip.load_state_dict(states["vision"]["model"])
     autoencoder.load_state_dict(states["autoencoder"]["model"])

@@ -92,8 +92,9 @@ def optimise(
     import torch
 
     path = folder / f"{name}.pt"
+    model.to(device())
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.0, betas=(0.9, 0.99))
-    state: dict[str, Any] = torch.load(path, weights_only=True) if path.exists() else {"step": 0, "curve": []}
+    state: dict[str, Any] = read_checkpoint(path) if path.exists() else {"step": 0, "curve": []}
     if path.exists():
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -128,15 +129,30 @@ def optimise(
                 torch.save(kept, aside)
 
 
+def device() -> torch.device:
+    """Return where to train: the GPU, if there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a stage's checkpoint on the CPU, wherever it was written."""
+    import torch
+
+    found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return found
+
+
 def fast() -> Any:
     """Return bf16 autocast, which on the processors that have it saves up to three quarters of a wide convolution."""
     import torch
 
-    return torch.autocast("cpu", dtype=torch.bfloat16)
+    return torch.autocast(device().type, dtype=torch.bfloat16)
 
 
 def tokens(tokenizer: Any, captions: list[str], *, full: bool) -> torch.Tensor:
-    """Return token ids [len(captions), 77], or as wide as the longest caption unless `full`."""
+    """Return token ids [len(captions), 77] on the CPU, or as wide as the longest caption unless `full`."""
     padding = "max_length" if full else "longest"
     return tokenizer(captions, padding=padding, max_length=77, truncation=True, return_tensors="pt").input_ids  # type: ignore[no-any-return]
 
@@ -175,12 +191,12 @@ def pair_loss(seen: torch.Tensor, whole: torch.Tensor, words: torch.Tensor, show
     import torch
     from torch.nn import functional
 
-    logits, target = seen @ whole.T, torch.arange(len(seen))
+    logits, target = seen @ whole.T, torch.arange(len(seen), device=seen.device)
     loss = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 8
     start = 0
     for name in WORDED:
         end = start + len(CHOICES[name])
-        right = torch.tensor([CHOICES[name].index(getattr(attributes, name)) for attributes in shown])
+        right = torch.tensor([CHOICES[name].index(getattr(attributes, name)) for attributes in shown]).to(seen.device)
         loss = loss + functional.cross_entropy(seen @ words[start:end].T, right)
         start = end
     return loss
@@ -203,13 +219,14 @@ def train_pair(world: World, tokenizer: Any, folder: Path, *, text: Any, steps: 
     ids_of_words = tokens(tokenizer, [word for words in zero_shot_words().values() for word in words], full=False)
 
     def written(ids: torch.Tensor) -> torch.Tensor:
-        state = model.text_model(input_ids=ids).pooler_output
+        state = model.text_model(input_ids=ids.to(device())).pooler_output
         return functional.normalize(model.text_projection(state), dim=-1)
 
     def loss_of(step: int) -> torch.Tensor:
         indices, captions, pictures = world.batch(batch, step, seed + (3 if text else 0))
         shown = [world.attributes[index] for index in indices.tolist()]
-        seen = functional.normalize(model.visual_projection(model.vision_model(pictures).pooler_output), dim=-1)
+        shown_to = model.vision_model(pictures.to(device())).pooler_output
+        seen = functional.normalize(model.visual_projection(shown_to), dim=-1)
         whole = written(tokens(tokenizer, captions, full=False))
         return pair_loss(seen * model.logit_scale.exp().clamp(max=100), whole, written(ids_of_words), shown)
 
@@ -222,17 +239,17 @@ def train_autoencoder(world: World, folder: Path, *, steps: int, batch: int, see
 
     torch.manual_seed(seed + 1)
     trained = folder / "autoencoder.pt"
-    if not trained.exists() or torch.load(trained, weights_only=True)["step"] < steps:
+    if not trained.exists() or read_checkpoint(trained)["step"] < steps:
         (folder / "latents.pt").unlink(missing_ok=True)
     model = base_parts.new_autoencoder().to(memory_format=torch.channels_last)
 
     def loss_of(step: int) -> torch.Tensor:
-        _, _, pictures = world.batch(batch, step, seed + 1)
+        pictures = world.batch(batch, step, seed + 1)[2].to(device(), memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         with fast():
-            posterior = model.encode(pictures.to(memory_format=torch.channels_last)).latent_dist
-            shape = posterior.mean.shape
-            latents = posterior.mean + posterior.std * torch.randn(shape, generator=generator)
+            posterior = model.encode(pictures).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(device())
+            latents = posterior.mean + posterior.std * noise
             drawn = model.decode(latents).sample.float()
         error = drawn - pictures
         loss: torch.Tensor = error.abs().mean() + 2 * error.square().mean() + 1e-6 * posterior.kl().float().mean()
@@ -250,15 +267,15 @@ def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
 
     kept = folder / "latents.pt"
     if kept.exists():
-        found = torch.load(kept, weights_only=True)
+        found = read_checkpoint(kept)
         if len(found["latents"]) == len(world.attributes):
             return found["latents"].float(), found["factor"]
     model = base_parts.new_autoencoder()
-    model.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True)["model"])
-    model.eval().requires_grad_(requires_grad=False)
+    model.load_state_dict(read_checkpoint(folder / "autoencoder.pt")["model"])
+    model.to(device()).eval().requires_grad_(requires_grad=False)
+    parts = (part.to(device()).float() / 127.5 - 1 for part in torch.split(world.pictures, 256))
     with torch.inference_mode(), fast():
-        parts = [model.encode(part.float() / 127.5 - 1).latent_dist.mean for part in torch.split(world.pictures, 256)]
-    latents = torch.cat(parts).float()
+        latents = torch.cat([model.encode(part).latent_dist.mean.float().cpu() for part in parts])
     factor = 1 / latents.std().item()
     with write_atomically(kept) as aside:
         torch.save({"latents": (latents * factor).half(), "factor": factor}, aside)
@@ -267,10 +284,8 @@ def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
 
 def trained_text_tower(folder: Path) -> Any:
     """Return the frozen text tower of the trained pair."""
-    import torch
-
     pair = base_parts.new_clip(COARSE)
-    pair.load_state_dict(torch.load(folder / "clip.pt", weights_only=True)["model"])
+    pair.load_state_dict(read_checkpoint(folder / "clip.pt")["model"])
     return pair.text_model.eval().requires_grad_(requires_grad=False)
 
 
@@ -290,8 +305,8 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
     torch.manual_seed(seed + 2)
     latents, factor = encode_world(world, folder)
     write_json(folder / "latents.json", {"scaling_factor": factor, "drawings": len(world.attributes)})
-    text = trained_text_tower(folder)
-    model = base_parts.new_unet()
+    text = trained_text_tower(folder).to(device())
+    model = base_parts.new_unet().to(device())
     average = copy.deepcopy(model).requires_grad_(requires_grad=False)
     scheduler = DDIMScheduler(**SCHEDULER)
     ratio = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
@@ -307,13 +322,14 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
         clean = latents[indices]
         noise = torch.randn(clean.shape, generator=generator)
         times = torch.randint(0, 1000, (batch,), generator=generator)
-        noisy, target = scheduler.add_noise(clean, noise, times), scheduler.get_velocity(clean, noise, times)
+        noisy = scheduler.add_noise(clean, noise, times).to(device())
+        target = scheduler.get_velocity(clean, noise, times).to(device())
         with fast():
             with torch.no_grad():
-                states = text(input_ids=ids).last_hidden_state
-            predicted = model(noisy, times, encoder_hidden_states=states).sample
+                states = text(input_ids=ids.to(device())).last_hidden_state
+            predicted = model(noisy, times.to(device()), encoder_hidden_states=states).sample
         error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
-        loss: torch.Tensor = (weights[times] * error).mean()
+        loss: torch.Tensor = (weights[times].to(device()) * error).mean()
         return loss
 
     optimise("unet", model, loss_of, folder=folder, steps=steps, peak=1.5e-3, average=average)

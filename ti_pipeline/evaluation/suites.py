@@ -81,6 +81,7 @@ class Cell:
     token: str
     embedding_sha256: str
     clip_skip: int
+    long_prompts: str
     base_identity: str
 
     @property
@@ -163,6 +164,7 @@ def cells_for(study: Study, variant_name: str, checkpoints: pd.DataFrame, base_i
                         token=str(variant.token),
                         embedding_sha256=str(row.sha256),
                         clip_skip=variant.clip_skip,
+                        long_prompts=variant.long_prompts,
                         base_identity=base_identity,
                     )
                     for sampler in suite.samplers

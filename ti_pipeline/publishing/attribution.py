@@ -44,7 +44,7 @@ def attribution_table(provenance: pd.DataFrame, training_set: pd.DataFrame, cura
 def curations_of(study: Study, variants: Iterable[str]) -> list[str]:
     """Return the curations whose pictures these variants of a study are trained on, each once."""
     crop_sets = study.crops.named()
-    return list(dict.fromkeys(crop_sets[str(study.variant(name).crop)].curation for name in variants))
+    return list(dict.fromkeys(crop_sets[crop].curation for name in variants for crop in study.crops_of(name)))
 
 
 def artists_counted(attribution: pd.DataFrame) -> list[tuple[str, int]]:

@@ -121,7 +121,7 @@ def cut_captions(results: StudyResults, tokenizer_folder: Path) -> list[dict[str
     for name in results.study.variants:
         variant = results.study.variant(name)
         captions = results.captions.get(str(variant.captions))
-        if captions is None:
+        if captions is None or variant.long_prompts == "chunks":
             continue
         template = max(variant.templates, key=len)
         over = captions_over_budget(captions, vectors=variant.vectors, tokenizer=tokenizer, template=template)
