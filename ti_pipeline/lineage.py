@@ -56,6 +56,16 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "sha256": (("posts", "file_url"),),
         "file_size": (("posts", "file_url"),),
     },
+    "provenance": {
+        "post_id": (("images", "post_id"),),
+        "artists": (("posts", "tags_artist"),),
+        "contributors": (("posts", "tags_contributor"),),
+        "sources": (("posts", "sources"),),
+        "rating": (("posts", "rating"),),
+        "page": (("posts", "post_id"), ("posts", "file_url")),
+        "file_url": (("posts", "file_url"),),
+        **{name: (("images", name),) for name in ("path", "md5", "sha256")},
+    },
     "image_audit": {
         "post_id": (("images", "post_id"),),
         **dict.fromkeys(

@@ -6,6 +6,7 @@ formats of what is stored.
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,15 +56,20 @@ class DataStore(dg.ConfigurableResource[Any]):
         return Path(mirrors) / fingerprint(self.url)[:16]
 
     @contextlib.contextmanager
-    def work(self, *, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Iterator[Path]:
-        """Yield the local root with the folders of `reads` in it; send the folders of `writes` back at the end.
+    def work(
+        self, *, reads: Sequence[str] = (), writes: Sequence[str] = (), fresh: Sequence[str] = ()
+    ) -> Iterator[Path]:
+        """Yield the local root with the folders of `reads` in it; send those of `writes` back at the end, in order.
 
-        What was written is sent also when the body fails: the next run goes on from there.
+        What was written is sent also when the body fails: the next run goes on from there. A mirrored file of the same
+        size counts as the same, except in the folders of `fresh`, whose files change in place.
         """
         root = self.root
         if self.is_local:
             yield root
             return
+        for folder in fresh:
+            shutil.rmtree(root / folder, ignore_errors=True)
         for folder in (*reads, *writes):
             self._pull(folder)
         try:

@@ -52,6 +52,15 @@ _CATALOG = (
             ),
         )
     ),
+    Table(
+        "do_not_post",
+        "Artists on the site's do-not-post lists.",
+        (
+            Column("artist", "string", "artist tag"),
+            Column("list", "string", "the list, which is also a tag", among=("avoid_posting", "conditional_dnp")),
+        ),
+        key=("artist", "list"),
+    ),
 )
 
 _POSTS = (
@@ -85,6 +94,10 @@ _POSTS = (
             ),
             Column("sources", "strings", "where the artist published it"),
             *(Column(f"tags_{c}", "strings", f"{c} tags as the source has them") for c in CATEGORIES),
+            Column(
+                "tags_other", "strings", "tags of categories that came to the site later; only the policy reads them"
+            ),
+            Column("locked_tags", "strings", "tags that the site's staff put or (with -) kept off; as tags_other"),
         ),
         key=("post_id",),
     ),
@@ -164,6 +177,27 @@ _PICTURES = (
             Column("file_size", "int64", "bytes of the stored file", nullable=True, low=0),
         ),
         key=("post_id",),
+    ),
+    Table(
+        "provenance",
+        "One row per stored picture of the study: whose it is, and where and when it came from.",
+        (
+            _id(),
+            Column("in_use", "bool", "whether the study's posts still have it; false: only stored from before"),
+            Column("path", "string", "the file, relative to the data folder"),
+            Column("md5", "string", "md5 of the stored file"),
+            Column("sha256", "string", "sha256 of the stored file"),
+            Column("artists", "strings", "artists as the source has them"),
+            Column("contributors", "strings", "contributors as the source has them"),
+            Column("sources", "strings", "where the artist published it"),
+            Column("page", "string", "the post's page on the site; null for other sources", nullable=True),
+            Column("rating", "string", "s, q or e", nullable=True, among=("s", "q", "e")),
+            Column("licence", "string", "licence note of the study's source", nullable=True),
+            Column("source", "string", "kind of the study's source"),
+            Column("file_url", "string", "where the file was fetched", nullable=True),
+            Column("fetched_at", "timestamp", "when the file came into the data folder"),
+        ),
+        key=("post_id", "md5"),
     ),
     Table(
         "image_audit",
@@ -301,6 +335,26 @@ _TRAINING = (
     ),
 )
 
+_PURGES = Table(
+    "purges",
+    "What purges of artists found, and what became of it.",
+    (
+        Column("artist", "string", "the artist, in the spelling by which names are compared"),
+        Column("study", "string", "the study; empty for what all studies share"),
+        Column("kind", "string", "what it is", among=("picture", "crop", "latents", "report", "embedding", "release")),
+        Column("item", "string", "the file or folder, relative to the data folder"),
+        Column("post_id", "int64", "the post that it was of", nullable=True, low=0),
+        Column(
+            "done",
+            "string",
+            "removed; kept (a post of somebody else has the same file); listed (made with pictures of the artist)",
+            among=("removed", "kept", "listed"),
+        ),
+        Column("at", "timestamp", "when the purge found it"),
+    ),
+    key=("artist", "study", "kind", "item"),
+)
+
 _CHECKPOINT = (
     Column("variant", "string", "variant"),
     Column("checkpoint", "string", "<variant>-<step>"),
@@ -389,5 +443,5 @@ _EVALUATION = (
 )
 
 TABLES: dict[str, Table] = {
-    table.name: table for table in (*_CATALOG, *_POSTS, *_CAPTIONS, *_PICTURES, *_TRAINING, *_EVALUATION)
+    table.name: table for table in (*_CATALOG, *_POSTS, *_CAPTIONS, *_PICTURES, _PURGES, *_TRAINING, *_EVALUATION)
 }

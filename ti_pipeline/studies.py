@@ -79,6 +79,9 @@ class _SourceBase(_Model):
     opt_out_file: str | None = Field(
         default=None, description="Text file with one artist a line whose pictures are never used."
     )
+    licence: str | None = Field(
+        default=None, description="Licence of the pictures, where they have one; stands in provenance and attribution."
+    )
 
 
 class DemoSource(_SourceBase):

@@ -5,10 +5,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ti_pipeline.assets.policy import policy_of
+from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import by_partition, picture
-from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import STUDIES, plan_partitions, split, study_with_plans
+from ti_pipeline.resources import DataStore
 from ti_pipeline.studies import CaptionPlan
 
 __all__ = ["captions", "vocabulary"]
@@ -28,25 +28,18 @@ def _plan(key: str) -> CaptionPlan:
 
 @dg.asset(
     **_COMMON,
-    ins={
-        "tag_frequencies": dg.AssetIn(partition_mapping=study_with_plans),
-        "tag_aliases": dg.AssetIn(metadata=OPTIONAL),
-        "tag_implications": dg.AssetIn(metadata=OPTIONAL),
-    },
+    ins={"tag_frequencies": dg.AssetIn(partition_mapping=study_with_plans)},
+    deps=CATALOG,
 )
 def vocabulary(
-    context: dg.AssetExecutionContext,
-    tag_frequencies: dict[str, pd.DataFrame],
-    tag_aliases: pd.DataFrame,
-    tag_implications: pd.DataFrame,
+    context: dg.AssetExecutionContext, store: DataStore, tag_frequencies: dict[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
     """Which tags captions of this plan may use; every dropped tag keeps the rule and the numbers that dropped it."""
     from ti_pipeline.tagging.plots import vocabulary_plot
     from ti_pipeline.tagging.vocabulary import reduce_vocabulary
 
     def compute(key: str) -> pd.DataFrame:
-        loaded = STUDIES[split(key).study]
-        policy = policy_of(loaded, tag_aliases, tag_implications)
+        policy = policy_of(STUDIES[split(key).study], store)
         frequencies = tag_frequencies[split(key).study]
         # A harmless tag may contain an excluded word; in a caption it would read as that word.
         worded = {tag for tag in frequencies.tag if policy.refuses_text(tag)}

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from ti_pipeline.assets.policy import policy_of
+from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, picture
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import STUDIES, study_partitions
@@ -23,7 +23,6 @@ _COMMON: dict[str, Any] = {
     "kinds": {"parquet", "pandas"},
     "code_version": "1",
 }
-_CATALOG = {name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_aliases", "tag_implications")}
 
 
 class PostsConfig(dg.Config):
@@ -35,22 +34,18 @@ class PostsConfig(dg.Config):
     )
 
 
-@dg.asset(**_COMMON | {"group_name": "source"}, ins=_CATALOG, pool="e621")
+@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG, pool="e621")
 def posts(
     context: dg.AssetExecutionContext,
     config: PostsConfig,
     store: DataStore,
     e621: E621Site,
-    tag_aliases: pd.DataFrame,
-    tag_implications: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Posts of the study's source that the content policy allows; each left-out post keeps its reason."""
     from ti_pipeline.e621.records import posts_table
 
-    loaded = STUDIES[context.partition_key]
-    policy = policy_of(loaded, tag_aliases, tag_implications)
     reading = _read_source(context, config, store, e621)
-    table = posts_table(reading.records, policy)
+    table = posts_table(reading.records, policy_of(STUDIES[context.partition_key], store))
     for note in reading.notes[:20]:
         context.log.warning(note)
     metadata = _posts_metadata(table, reading.notes)

@@ -14,7 +14,7 @@ from ti_pipeline.resources import DataStore
 
 __all__ = ["release", "report"]
 
-_OF_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+_OF_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "provenance", "image_audit", "training_set")
 _COMPARED = ("evaluation_grids", "leaderboard")
 _PARTS = {
     "vocabulary": ("plans", studies_of_plans),

@@ -35,6 +35,7 @@ class StudyResults:
     post_tags: pd.DataFrame
     tag_frequencies: pd.DataFrame
     images: pd.DataFrame
+    provenance: pd.DataFrame
     image_audit: pd.DataFrame
     training_set: pd.DataFrame
     evaluation_grids: pd.DataFrame

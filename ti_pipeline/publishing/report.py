@@ -158,7 +158,7 @@ def _own_warnings(
 
 def _attribution(results: StudyResults) -> dict[str, Any]:
     curations = attribution.curations_of(results.study, results.study.variants)
-    table = attribution.attribution_table(results.posts, results.training_set, results.images, curations)
+    table = attribution.attribution_table(results.provenance, results.training_set, curations)
     return {
         "artists": attribution.artists_counted(table),
         "attribution": list(table.head(_MOST_PICTURES_LISTED).itertuples()),

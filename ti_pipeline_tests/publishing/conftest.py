@@ -12,6 +12,7 @@ from PIL import Image
 from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors, short_hash
 from ti_pipeline.publishing.inputs import StudyResults
 from ti_pipeline.schemas import TABLES
+from ti_pipeline.sources.provenance import provenance_table
 from ti_pipeline.studies import Study
 
 HOSTILE_TAGS = [
@@ -121,9 +122,11 @@ def picture_tables(root):
         {"post_id": n, "status": "ok", "reason": "", "split": split[n], "path": f"crops/tiny/64/{n}.png", "size": 64}
         for n in range(1, 5)
     ]
-    return {
-        "posts": frame("posts", posts),
-        "images": frame("images", images),
+    for row in images[:4]:
+        row["sha256"] = hashlib.sha256((root / row["path"]).read_bytes()).hexdigest()
+    tables = {"posts": frame("posts", posts), "images": frame("images", images)}
+    return tables | {
+        "provenance": provenance_table(**tables, root=root, source=build_study().source),
         "image_audit": frame("image_audit", audit),
         "training_set": frame("training_set", training),
         "crops": {"64": frame("crops", crops)},

@@ -191,7 +191,7 @@ def test_before_anything_is_measured(nothing_measured):
 
 
 def test_empty_tables_make_a_page_too(nothing_measured):
-    tables = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+    tables = ("posts", "post_tags", "tag_frequencies", "images", "provenance", "image_audit", "training_set")
     empty = dataclasses.replace(
         nothing_measured, **{t: TABLES[t].empty() for t in tables}, crops={}, captions={}, vocabularies={}
     )
