@@ -1,15 +1,18 @@
 """Posts, their tags and how often each tag occurs: one partition per study."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
 
 from ti_pipeline.assets.policy import policy_of
-from ti_pipeline.assets.reporting import picture
+from ti_pipeline.assets.reporting import LogProgress, picture
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import STUDIES, study_partitions
-from ti_pipeline.resources import E621Site
+from ti_pipeline.resources import DataStore, E621Site, PostsDump
+
+if TYPE_CHECKING:
+    from ti_pipeline.sources.dump import Dumps
 
 __all__ = ["post_tags", "posts", "tag_frequencies"]
 
@@ -25,7 +28,9 @@ _CATALOG = {name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_aliases", "tag
 @dg.asset(**_COMMON | {"group_name": "source"}, ins=_CATALOG, pool="e621")
 def posts(
     context: dg.AssetExecutionContext,
+    store: DataStore,
     e621: E621Site,
+    posts_dump: PostsDump,
     tag_aliases: pd.DataFrame,
     tag_implications: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
@@ -35,11 +40,26 @@ def posts(
 
     loaded = STUDIES[context.partition_key]
     policy = policy_of(loaded, tag_aliases, tag_implications)
-    reading = fetch_posts(loaded.study.source, folder=loaded.path.parent, client=e621.client, seed=loaded.study.seed)
+    reading = fetch_posts(
+        loaded.study.source,
+        folder=loaded.path.parent,
+        client=e621.client,
+        dumps=_dumps(store, posts_dump, tag_aliases),
+        seed=loaded.study.seed,
+        progress=LogProgress(context),
+    )
     table = posts_table(reading.records, policy)
     for note in reading.notes[:20]:
         context.log.warning(note)
     return dg.MaterializeResult(value=table, metadata=_posts_metadata(table, reading.notes))
+
+
+def _dumps(store: DataStore, posts_dump: PostsDump, tag_aliases: pd.DataFrame) -> "Dumps":
+    """Converted dumps stay on this machine: they are large, and made again from the dump in a minute or two."""
+    from ti_pipeline.sources.dump import Dumps
+
+    aliases = dict(zip(tag_aliases.antecedent, tag_aliases.consequent, strict=True))
+    return Dumps(store.root / "e621_export", posts_dump.path, aliases)
 
 
 def _posts_metadata(table: pd.DataFrame, notes: list[str]) -> dict[str, Any]:

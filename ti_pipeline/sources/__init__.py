@@ -1,7 +1,7 @@
 """Sources: where posts and pictures come from. Every source speaks records in e621's shape.
 
 Here: dispatch by kind. Not here: the site's protocol (`e621`), drawings (`demo`), reading sidecars (`sidecars`,
-`folder`), or fetching pictures (`pictures`).
+`folder`), the site's dump (`dump`), or fetching pictures (`pictures`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ti_pipeline.e621.client import E621Client
-    from ti_pipeline.studies import DemoSource, E621Source, FolderSource
+    from ti_pipeline.sources.dump import Dumps
+    from ti_pipeline.studies import DemoSource, E621ExportSource, E621Source, FolderSource
 
 __all__ = ["Reading", "SourceError", "fetch_images", "fetch_posts"]
 
 
 def fetch_posts(
-    source: DemoSource | FolderSource | E621Source, *, folder: Path, client: Callable[[], E621Client], seed: int
+    source: DemoSource | FolderSource | E621Source | E621ExportSource,
+    *,
+    folder: Path,
+    client: Callable[[], E621Client],
+    dumps: Dumps,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Reading:
-    """Return the records of a study's source; `folder` is that of the study file.
+    """Return the records of a study's source; `folder` is that of the study file, `dumps` where the site's dumps are.
 
     Raises `SourceError` when the study leaves open where to look, and what the source's own reader raises.
     """
@@ -41,14 +48,18 @@ def fetch_posts(
             raise SourceError("source.path is empty: set it to the folder with your pictures")
         path = Path(os.path.expandvars(str(source.path))).expanduser()
         return read_folder(folder / path, assume_rating=source.assume_rating)
-    return _search(source, client)
-
-
-def _search(source: E621Source, client: Callable[[], E621Client]) -> Reading:
     query = (source.query or "").strip()
     if not query:
         raise SourceError("source.query is empty: write the search there as you would on the site")
     query = _limited_to_ratings(query, source.ratings)
+    if source.kind == "e621_export":
+        from ti_pipeline.sources.dump import search_dump
+
+        return search_dump(source, query, folder=folder, dumps=dumps, client=client, seed=seed, progress=progress)
+    return _search(source, query, client)
+
+
+def _search(source: E621Source, query: str, client: Callable[[], E621Client]) -> Reading:
     pages = client().search(query, source.limit)
     records = [record for page in pages for record in page]
     if not records:
