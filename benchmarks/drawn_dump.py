@@ -21,12 +21,40 @@ if TYPE_CHECKING:
 SEED = 6
 TAGS_PER_POST = 37
 NAMES = 106_844  # as many as the site has in real life
-COLUMNS = (
-    "id,uploader_id,created_at,md5,source,rating,image_width,image_height,tag_string,locked_tags,fav_count,file_ext,"
-    "parent_id,change_seq,approver_id,file_size,comment_count,description,duration,updated_at,is_deleted,is_pending,"
-    "is_flagged,score,up_score,down_score,is_rating_locked,is_status_locked,is_note_locked,bg_color,last_noted_at,"
-    "last_commented_at"
-).split(",")
+COLUMNS = [
+    "id",
+    "uploader_id",
+    "created_at",
+    "md5",
+    "source",
+    "rating",
+    "image_width",
+    "image_height",
+    "tag_string",
+    "locked_tags",
+    "fav_count",
+    "file_ext",
+    "parent_id",
+    "change_seq",
+    "approver_id",
+    "file_size",
+    "comment_count",
+    "description",
+    "duration",
+    "updated_at",
+    "is_deleted",
+    "is_pending",
+    "is_flagged",
+    "score",
+    "up_score",
+    "down_score",
+    "is_rating_locked",
+    "is_status_locked",
+    "is_note_locked",
+    "bg_color",
+    "last_noted_at",
+    "last_commented_at",
+]
 _AT_ONCE = 20_000
 _PROSE = 'A "quick" study of foxes,\nas asked for; thanks for looking!\nMore of these are to come soon. '
 

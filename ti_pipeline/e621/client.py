@@ -42,7 +42,15 @@ _ADVICE = {
 
 
 class SiteError(RuntimeError):
-    """The site did not answer as it should; the message says what was asked, what came, and what to do."""
+    """The site did not answer as it should; the message says what was asked, what came, and what to do.
+
+    `status`: that of the answer, if there was one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Take the message and the status."""
+        super().__init__(message)
+        self.status = status
 
 
 class E621Client:
@@ -107,7 +115,12 @@ class E621Client:
 
     def count(self, query: str) -> int | None:
         """Return how many posts a search finds, or None where the site does not tell. Raises `SiteError`."""
-        answer = self._json("/posts/count.json", {"tags": query})
+        try:
+            answer = self._json("/posts/count.json", {"tags": query})
+        except SiteError as error:
+            if error.status == requests.codes.not_found:  # a site of another age, whose searches may work all the same
+                return None
+            raise
         count = answer.get("count") if isinstance(answer, dict) else None
         return count if isinstance(count, int) else None
 
@@ -234,7 +247,8 @@ class E621Client:
                     if answer.status_code == 200:
                         return _data(body)
                     advice = _ADVICE.get(answer.status_code, "the site has a problem; run again later")
-                    raise SiteError(f"{address} answered {answer.status_code}{_said(body)}: {advice}")
+                    said = f"{address} answered {answer.status_code}{_said(body)}: {advice}"
+                    raise SiteError(said, answer.status_code)
             except _GarbledError as error:
                 problem = error
             except requests.RequestException as error:

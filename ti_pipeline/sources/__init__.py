@@ -1,23 +1,24 @@
 """Sources: where posts and pictures come from. Every source speaks records in e621's shape.
 
 Here: dispatch by kind. Not here: the site's protocol (`e621`), drawings (`demo`), reading sidecars (`sidecars`,
-`folder`), the site's dump (`dump`), or fetching pictures (`pictures`).
+`folder`), searching the site (`search`) or its dump (`dump`), or fetching pictures (`pictures`).
 """
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_pipeline.progress import Bar
 from ti_pipeline.sources.pictures import fetch_images
 from ti_pipeline.sources.reading import Reading, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ti_pipeline.e621.client import E621Client
+    from ti_pipeline.progress import Progress
     from ti_pipeline.sources.dump import Dumps
     from ti_pipeline.studies import DemoSource, E621ExportSource, E621Source, FolderSource
 
@@ -28,14 +29,19 @@ def fetch_posts(
     source: DemoSource | FolderSource | E621Source | E621ExportSource,
     *,
     folder: Path,
+    answers: Path,
     client: Callable[[], E621Client],
-    dumps: Dumps,
+    dumps: Dumps | None = None,
     seed: int,
-    progress: Callable[[int, int, str], None] | None = None,
+    ask_site: bool = True,
+    progress: Progress | None = None,
 ) -> Reading:
-    """Return the records of a study's source; `folder` is that of the study file, `dumps` where the site's dumps are.
+    """Return the records of a study's source; `folder` is that of the study file, `dumps` where the site's dumps are
+    (beside the answers if nowhere else).
 
-    Raises `SourceError` when the study leaves open where to look, and what the source's own reader raises.
+    What the site answers is kept in the folder `answers`; without `ask_site` it is taken from there. `progress` is
+    told of posts as they come; without one, a terminal shows a bar. Raises `SourceError` when the study leaves open
+    where to look, and what the source's own reader raises.
     """
     if source.kind == "demo":
         from ti_pipeline.demo.posts import demo_posts
@@ -48,29 +54,20 @@ def fetch_posts(
             raise SourceError("source.path is empty: set it to the folder with your pictures")
         path = Path(os.path.expandvars(str(source.path))).expanduser()
         return read_folder(folder / path, assume_rating=source.assume_rating)
-    query = (source.query or "").strip()
-    if not query:
-        raise SourceError("source.query is empty: write the search there as you would on the site")
-    query = _limited_to_ratings(query, source.ratings)
-    if source.kind == "e621_export":
-        from ti_pipeline.sources.dump import search_dump
+    from ti_pipeline.sources.search import kept_search, search_site
 
-        return search_dump(source, query, folder=folder, dumps=dumps, client=client, seed=seed, progress=progress)
-    return _search(source, query, client)
+    if not ask_site:
+        return kept_search(source, folder=answers)
+    if source.kind == "e621":
+        return search_site(source, client, folder=answers, progress=progress or Bar())
+    from ti_pipeline.sources.dump import Dumps, search_dump
 
-
-def _search(source: E621Source, query: str, client: Callable[[], E621Client]) -> Reading:
-    pages = client().search(query, source.limit)
-    records = [record for page in pages for record in page]
-    if not records:
-        raise SourceError(f"source.query: the site finds no posts for {query!r}")
-    return Reading(records, [f"the search {query!r} gave {len(records)} posts (at most {source.limit} were asked for)"])
-
-
-def _limited_to_ratings(query: str, ratings: Sequence[str]) -> str:
-    """Ask only for the allowed ratings, so that the limit counts usable posts; each record is checked all the same."""
-    if re.search(r"(^|[\s~-])rating:", query, re.IGNORECASE):
-        return query
-    if len(ratings) == 1:
-        return f"{query} rating:{ratings[0]}"
-    return query + "".join(f" -rating:{letter}" for letter in "sqe" if letter not in ratings)
+    return search_dump(
+        source,
+        client,
+        dumps=dumps or Dumps(answers),
+        study=folder,
+        folder=answers,
+        seed=seed,
+        progress=progress or Bar(),
+    )

@@ -9,11 +9,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-COLUMNS = (
-    "id,uploader_id,created_at,md5,source,rating,image_width,image_height,tag_string,locked_tags,fav_count,file_ext,"
-    "parent_id,change_seq,approver_id,file_size,comment_count,description,duration,updated_at,is_deleted,is_pending,"
-    "is_flagged,score,up_score,down_score,is_rating_locked,is_status_locked,is_note_locked"
-).split(",")
+COLUMNS = [
+    "id",
+    "uploader_id",
+    "created_at",
+    "md5",
+    "source",
+    "rating",
+    "image_width",
+    "image_height",
+    "tag_string",
+    "locked_tags",
+    "fav_count",
+    "file_ext",
+    "parent_id",
+    "change_seq",
+    "approver_id",
+    "file_size",
+    "comment_count",
+    "description",
+    "duration",
+    "updated_at",
+    "is_deleted",
+    "is_pending",
+    "is_flagged",
+    "score",
+    "up_score",
+    "down_score",
+    "is_rating_locked",
+    "is_status_locked",
+    "is_note_locked",
+]
 
 
 def post(post_id: int, **changes: Any) -> dict[str, Any]:

@@ -66,7 +66,8 @@ class Scripted:
     def answer(self, request: Request) -> Answer:
         with self._lock:
             self.log.append(request)
-            return self._respond(request, len(self.log) - 1)
+            number = len(self.log) - 1
+        return self._respond(request, number)
 
     def wait_for_the_end(self) -> None:
         self._end.wait()

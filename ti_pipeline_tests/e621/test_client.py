@@ -143,6 +143,13 @@ def test_a_search_goes_on_behind_the_pages_that_are_there(query, limit):
             assert [entry.query for entry in site.log] == asked[cut:]
 
 
+def test_a_site_without_counts_has_none():
+    with Scripted(lambda *_: Answer(404, b'{"success":false,"reason":"not found"}')) as site:
+        assert client_of(site).count("wolf") is None
+    with Scripted(lambda *_: Answer(401, b"{}")) as site, pytest.raises(SiteError, match="401"):
+        client_of(site).count("wolf")
+
+
 def test_posts_by_their_ids_deleted_ones_too():
     records = {i: post(i) for i in range(1, 251)}
 
