@@ -1,4 +1,4 @@
-"""A posts dump as the site writes it, but made up: for `dump_conversion.py`.
+"""A posts dump as the site writes it, but made up: for `dump_search.py`.
 
 About 37 tags a post, names as common as in real collections; sources, descriptions with line breaks and quotes, some
 deleted posts. Seeded: the same arguments give the same bytes.
@@ -12,7 +12,6 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,20 +58,16 @@ _AT_ONCE = 20_000
 _PROSE = 'A "quick" study of foxes,\nas asked for; thanks for looking!\nMore of these are to come soon. '
 
 
-def tag_names(real: Path | None) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return names and how often each is used, from the site's tags export or made up."""
-    if real is not None:
-        table = pd.read_csv(real, dtype={"name": str}, na_filter=False, usecols=["name", "post_count"])
-        return table["name"].to_numpy(object), table["post_count"].clip(lower=0).to_numpy(float)
-    names = np.array([f"{'some_longer_' * (n % 3 == 0)}tag_{n:06d}" for n in range(NAMES)], dtype=object)
-    return names, 1 / (np.arange(NAMES) + 20.0)
+def tag_names() -> list[str]:
+    """Return names of tags, the commonest first."""
+    return [f"{'some_longer_' * (number % 3 == 0)}tag_{number:06d}" for number in range(NAMES)]
 
 
-def write_dump(path: Path, posts: int, real_tags: Path | None = None) -> None:
+def write_dump(path: Path, posts: int) -> None:
     """Write a dump of `posts` posts with ascending ids to `path` (`.csv.gz`)."""
-    names, uses = tag_names(real_tags)
-    order = np.argsort(names.astype(str), kind="stable")  # a post's tags stand in alphabetical order
-    names, chances = names[order], np.cumsum(uses[order]) / uses.sum()
+    drawn, uses = np.array(tag_names(), dtype=object), 1 / (np.arange(NAMES) + 20.0)
+    order = np.argsort(drawn.astype(str), kind="stable")  # a post's tags stand in alphabetical order
+    names, chances = drawn[order], np.cumsum(uses[order]) / uses.sum()
     rng = np.random.default_rng(SEED)
     with gzip.open(path, "wt", compresslevel=6, encoding="utf-8", newline="") as stream:
         stream.write(",".join(COLUMNS) + "\n")

@@ -36,7 +36,7 @@ _FORMAT = 1  # of the converted files; another one is another folder
 _BLOCK = 32 << 20  # bytes of unpacked dump; a worker needs some eight times as much memory
 _LONGEST_RECORD = 64 << 20  # bytes; the site's longest are some 100 kB
 _WORKERS = max(2, min(4, os.cpu_count() or 1))
-_READ = 1 << 18  # bytes at a time; deflate unpacks to at most a thousand times as much
+_READ = 1 << 19  # bytes at a time; deflate unpacks to at most a thousand times as much
 _TAIL = 1 << 16  # bytes from which a dump is known: gzip ends with checksum and size of all it holds
 # Numbers, times and texts that searches and the policy use. The rest of the dump, descriptions above all, stays in it.
 _WHOLE = ("image_width", "image_height", "fav_count", "parent_id", "file_size", "comment_count", "score")
@@ -56,7 +56,7 @@ class _Block:
 
     number: int
     start: int
-    records: bytes
+    records: memoryview
 
 
 def find_dump(place: Path) -> Path:
@@ -194,7 +194,7 @@ def _blocks(pieces: Iterator[bytes], dump: Path, size: int) -> Iterator[_Block]:
             text = b"".join(kept)
             end = _end_of_records(text, most)
             if end:
-                yield _Block(number, start, text[:end])
+                yield _Block(number, start, memoryview(text)[:end])
                 number, start, most = number + 1, start + end, size
             elif most > _LONGEST_RECORD:
                 raise ExportError(f"{dump}: no record ends for {most} bytes behind byte {start}: download it again")
@@ -205,7 +205,7 @@ def _blocks(pieces: Iterator[bytes], dump: Path, size: int) -> Iterator[_Block]:
     if rest.count(b'"') % 2:
         raise ExportError(f"{dump} is cut short: it ends within a record; download it again")
     if rest:
-        yield _Block(number, start, rest)
+        yield _Block(number, start, memoryview(rest))
 
 
 def _end_of_records(text: bytes, most: int) -> int:
