@@ -256,6 +256,8 @@ class _Reading:
         elif "*" in name and prefix != "~":  # behind a ~, the site takes the star for itself
             level.terms[prefix or "~"].append(Wildcard(name))
         else:
+            if "*" in name:
+                self.warnings.append(f"~{name}: behind a ~ the * is only a star, as on the site; leave out the ~")
             level.terms[prefix].append(Tag(self.aliases.get(name, name)))
 
     def _setting(self, prefix: str, name: str, value: str) -> bool:

@@ -61,6 +61,7 @@ def test_more_tags_than_the_site_takes_are_a_warning_only():
 
 def test_odd_things_are_warned_of():
     assert "no order:best" in parse_search("order:best").warnings[0]
+    assert "behind a ~ the * is only a star" in parse_search("~wolf* ~fox").warnings[0]
     assert "a ( without its )" in parse_search("( wolf").warnings[0]
 
 
