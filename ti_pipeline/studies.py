@@ -123,7 +123,7 @@ class E621ExportSource(_SearchBase):
         default=None,
         description=(
             "The dump (`posts.csv.gz`) or its folder; relative paths start at the study file. Environment variables "
-            "expand. `TI_POSTS_DUMP` if unset."
+            "expand. `TI_POSTS_DUMP` if unset; without either, it is downloaded from the site once."
         ),
     )
 
