@@ -18,6 +18,7 @@ from ti_pipeline.studies import Source
 from ti_pipeline_tests.e621 import dumps
 from ti_pipeline_tests.e621.recorded import post
 from ti_pipeline_tests.e621.scripted import Answer, Request, Scripted
+from ti_pipeline_tests.graph import Graph
 
 IDS = range(1, 261)
 ROWS = [dumps.post(i, score=i % 7, rating="sq"[i % 10 == 0], is_deleted=i % 13 == 0) for i in IDS]
@@ -202,3 +203,22 @@ def test_another_file_than_the_list_tells_is_refused_and_not_kept(tmp_path):
 def test_a_site_without_a_posts_dump_is_told(tmp_path, answer):
     with Scripted(lambda request, number: answer) as site, pytest.raises(ExportError, match="TI_POSTS_DUMP"):
         fetch(tmp_path, site, dump=None)
+
+
+def test_the_asset_posts_is_made_from_the_dump_that_the_environment_names(folder):
+    study = """
+name: best
+source: {kind: e621_export, query: "wolf order:score", limit: 20}
+base_models: {later: {}}
+variants: {x1: {vectors: 8, base: later, steps: 1}}
+"""
+    with Site() as site:
+        environment = {"TI_POSTS_DUMP": str(folder), "TI_E621_URL": site.url, "TI_E621_USERNAME": "tester"}
+        graph = Graph.new(folder, {"best": study}, **environment)
+        asked = "asset materialize -m ti_pipeline.definitions --select posts --partition best"
+        done = graph.run(*asked.split())
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    table = graph.table("posts", "best")
+    assert set(table.loc[table["status"] == "kept", "post_id"]) == set(FOUND[:20])
+    assert list((graph.data / "e621_export").glob("*/manifest.json"))
+    assert (graph.data / "raw/e621/best/posts.jsonl.gz").exists()
