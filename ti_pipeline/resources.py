@@ -18,7 +18,7 @@ from upath import UPath
 if TYPE_CHECKING:
     from ti_pipeline.e621.client import E621Client
 
-__all__ = ["CatalogSource", "DataStore", "E621Site", "data_url", "repository_root"]
+__all__ = ["CatalogSource", "DataStore", "E621Site", "PostsDump", "data_url", "repository_root"]
 
 
 def repository_root() -> Path:
@@ -127,3 +127,9 @@ class CatalogSource(dg.ConfigurableResource[Any]):
     """Where tags, aliases and implications come from: a folder of the site's CSV exports, or its API."""
 
     folder: str | None = None
+
+
+class PostsDump(dg.ConfigurableResource[Any]):
+    """Where the site's posts dump lies, for studies that name none: the file, or the folder it is in."""
+
+    path: str | None = None

@@ -42,6 +42,7 @@ __all__ = [
     "Crops",
     "Curation",
     "DemoSource",
+    "E621ExportSource",
     "E621Source",
     "Evaluation",
     "FocalWeights",
@@ -106,15 +107,33 @@ class FolderSource(_SourceBase):
     )
 
 
-class E621Source(_SourceBase):
-    """A search on e621, written as on the site."""
+class _SearchBase(_SourceBase):
+    """What every search may say."""
 
-    kind: Literal["e621"]
     query: str | None = Field(default=None, description="The search; left empty until its owner fills it in.")
     limit: int = Field(default=500, ge=1, le=100_000, description="At most this many posts.")
 
 
-Source = Annotated[DemoSource | FolderSource | E621Source, Field(discriminator="kind")]
+class E621Source(_SearchBase):
+    """A search on e621, written as on the site."""
+
+    kind: Literal["e621"]
+
+
+class E621ExportSource(_SearchBase):
+    """The same search in the site's posts dump; only the records of its hits are asked from the site."""
+
+    kind: Literal["e621_export"]
+    dump: str | None = Field(
+        default=None,
+        description=(
+            "The dump (`posts.csv.gz`) or its folder; relative paths start at the study file. Environment variables "
+            "expand. `TI_POSTS_DUMP` if unset; without either, it is downloaded from the site once."
+        ),
+    )
+
+
+Source = Annotated[DemoSource | FolderSource | E621Source | E621ExportSource, Field(discriminator="kind")]
 
 
 class BaseModelSource(_Model):

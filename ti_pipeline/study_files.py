@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.studies import E621Source
+from ti_pipeline.studies import E621ExportSource, E621Source
 from ti_pipeline.study_faults import checked, json_schema
 from ti_pipeline.study_yaml import StudyError, YamlFile, read_yaml
 
@@ -189,7 +189,7 @@ def _policy_faults(study: Study, file: YamlFile) -> Iterator[str]:
             policy.require_clean_text(text, ".".join(map(str, place)))
         except PolicyError as error:
             yield f"{file.path}:{file.line(place)}: {error}"
-    if isinstance(source, E621Source):
+    if isinstance(source, E621Source | E621ExportSource):
         wanted = [term.removeprefix("~") for term in (source.query or "").split() if not term.startswith("-")]
         reason = policy.refuses_tags(wanted)
         if reason:
