@@ -167,7 +167,7 @@ FAULTS = {
         ["content policy"],
     ),
     "excluded initializer's file": (
-        GOOD + f"    initializer_file: ../minor/cub-style.pt {HERE}\n",
+        GOOD + f"    start: file\n    initializer_file: ../minor/cub-style.pt {HERE}\n",
         "variants.v8.initializer_file",
         ["'cub-style' says 'cub'", "content policy"],
     ),

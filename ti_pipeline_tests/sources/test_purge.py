@@ -104,6 +104,7 @@ def checkpoint(key: str) -> dict:
     stem = f"embeddings/{key.replace('__', '/')}/x-10"
     row = {"checkpoint": "x-10", "step": 10, "epoch": 1, "vectors": 1, "width": 1, "moved": 1.0, "mean_norm": 1.0}
     row |= {"pt_path": f"{stem}.pt", "safetensors_path": f"{stem}.safetensors", "short_hash": "0"}
+    row |= {"nearest_tokens": "wolf", "nearest_cosine": 0.5}
     return row | {"sha256": "0", "pt_sha256": "0"}
 
 
