@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 METHOD = 1  # raise it when units made by older code must not be used
 SIZE, TOKEN = 64, "benchmark-embedding"
+FLAGS = ("steps", "checkpoint_every", "learning_rate", "min_snr_gamma", "initializer", "noises", "base")
+CONTROLS = ("random pictures", "plain loss", "tags dropped")
+VARIANT_FIELDS = ("checkpoint_every", "learning_rate", "min_snr_gamma", "batch_size")
 REFERENCES, OTHERS = 40, 160  # fresh drawings: of the concept, and of anything
 
 
@@ -51,10 +54,11 @@ REFERENCES, OTHERS = 40, 160  # fresh drawings: of the concept, and of anything
 class Settings:
     """What decides a unit's numbers, beside its concept and seed."""
 
-    steps: int = 70
-    checkpoint_every: int = 35
-    learning_rate: str = "0.02:50, 0.005"
-    initializer: str = "*"
+    steps: int = 200
+    checkpoint_every: int = 100
+    learning_rate: str = "0.01:140, 0.002"
+    min_snr_gamma: float = 5.0
+    initializer: str = "anthro"
     batch_size: int = 4
     vectors: tuple[int, ...] = (1, 8, 16, 32, 64)
     plans: tuple[str, ...] = ("none", "species", "reduced", "all")
@@ -89,17 +93,25 @@ class Unit:
 
 @dataclass(frozen=True)
 class Arm:
-    """One embedding to train. `said` is the share of captions, in per cent, to which the concept's colour is added."""
+    """One embedding to train: `trained`, or a control: `random pictures`, `plain loss`, `tags dropped` at random.
+
+    `said` is the share of captions, in per cent, to which the concept's colour is added.
+    """
 
     vectors: int
     plan: str
     said: int = 0
-    random: bool = False
+    kind: str = "trained"
+
+    @property
+    def random(self) -> bool:
+        """Whether it learns from pictures of anything."""
+        return self.kind == "random pictures"
 
     @property
     def key(self) -> str:
         """A name of its own among the unit's."""
-        return f"{'random' if self.random else 'trained'}-{self.plan}-{self.vectors}-{self.said}"
+        return f"{self.kind.replace(' ', '-')}-{self.plan}-{self.vectors}-{self.said}"
 
 
 def arms_of(settings: Settings) -> list[Arm]:
@@ -108,7 +120,8 @@ def arms_of(settings: Settings) -> list[Arm]:
     fixed = [
         Arm(settings.middle, p, said) for p in ("species", "reduced") if p in settings.plans for said in settings.said
     ]
-    return [*grid, Arm(settings.middle, "reduced", random=True), *fixed]
+    controls = [Arm(settings.middle, "reduced", kind=kind) for kind in CONTROLS]
+    return [*grid, *controls, *fixed]
 
 
 def caption_of(shown: Attributes, plan: str, concept: str, *, said: bool) -> str:
@@ -186,7 +199,11 @@ class Bench:
         return kept
 
     def _variant(self, unit: Unit, arm: Arm, steps: int) -> Variant:
-        chosen = {name: getattr(self.settings, name) for name in ("checkpoint_every", "learning_rate", "batch_size")}
+        chosen = {name: getattr(self.settings, name) for name in VARIANT_FIELDS}
+        if arm.kind == "plain loss":
+            chosen["min_snr_gamma"] = None
+        if arm.kind == "tags dropped":
+            chosen["drop_tags"] = 0.5
         start = self.settings.initializer
         return Variant(
             base="demo", vectors=arm.vectors, steps=steps, initializer=start, token=TOKEN, seed=unit.seed, **chosen
@@ -224,7 +241,7 @@ class Bench:
         cells = []
         for species, seed in questions(unit, self.settings):
             inside = words_for(unit, species) if what == "words" else what
-            text = ", ".join(filter(None, (word_of("species", species), inside, "simple background")))
+            text = ", ".join(filter(None, (inside, word_of("species", species), "simple background")))
             asked = {"sampler": "DDIM", "steps": steps or self.settings.draw_steps, "cfg": self.settings.cfg}
             fixed = {"negative": "", "token": TOKEN, "clip_skip": 1, "base_identity": self.base.identity}
             cells.append(
@@ -239,7 +256,7 @@ class Bench:
 
         shown = self._training_set(unit, random=False)[0]
         found = {}
-        for arm in (arm for arm in arms_of(self.settings) if not arm.random and not arm.said):
+        for arm in (arm for arm in arms_of(self.settings) if arm.kind == "trained" and not arm.said):
             texts = [f"{TOKEN}, {caption}" for caption in captions_of(arm, shown, unit)]
             lengths = [prompt_length(self.base.tokenizer, text, {TOKEN: arm.vectors}) for text in texts]
             found[f"{arm.plan}-{arm.vectors}"] = sum(n > CONTEXT_TOKENS for n in lengths) / len(lengths)
@@ -337,9 +354,8 @@ def embeddings_of(
     rows += [(row("initialisation", n), bench.initial(n), TOKEN) for n in settings.vectors]
     for (arm, step), vectors in kept.items():
         last = step == settings.steps
-        if last or (arm.plan == "reduced" and not arm.random and not arm.said):
-            kind = "random pictures" if arm.random else "trained"
-            rows.append((row(kind, arm.vectors, arm.plan, arm.said, step), vectors, TOKEN))
+        if last or (arm.plan == "reduced" and arm.kind == "trained" and not arm.said):
+            rows.append((row(arm.kind, arm.vectors, arm.plan, arm.said, step), vectors, TOKEN))
         if last and arm == Arm(settings.middle, "reduced"):
             rows.append((row("shuffled", arm.vectors, arm.plan, 0, step), shuffled(vectors, unit.seed), TOKEN))
     return rows
@@ -458,7 +474,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one unit, few steps: to see that it runs")
     parser.add_argument("--work", type=Path, default=HERE.parent / "data/store/benchmarks/inversion_quality")
-    for name in ("steps", "checkpoint_every", "learning_rate", "initializer", "noises", "base"):
+    for name in FLAGS:
         value = getattr(Settings, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), help=f"default: {value}")
     return parser.parse_args(arguments)
@@ -467,9 +483,8 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     given = parsed()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded here and in the workers
-    names = ("steps", "checkpoint_every", "learning_rate", "initializer", "noises", "base")
     settings = QUICK if given.quick else Settings()
-    settings = replace(settings, **{n: getattr(given, n) for n in names if getattr(given, n) is not None})
+    settings = replace(settings, **{n: getattr(given, n) for n in FLAGS if getattr(given, n) is not None})
     work = given.work / "quick" if given.quick else given.work
     seeds, concepts = (1, ["ember"]) if given.quick else (given.seeds, list(CONCEPTS))
     units = [Unit(concept, seed) for seed in range(seeds) for concept in concepts]

@@ -168,7 +168,7 @@ def _both(row: dict[str, Any]) -> bool:
 def controls_text(numbers: Numbers) -> list[str]:
     """Return how much better a trained embedding is than the controls with as many vectors, picture by picture."""
     middle, steps, lines = numbers.settings["middle"], numbers.settings["steps"], []
-    for kind in ("shuffled", "random pictures"):
+    for kind in ("shuffled", "random pictures", "plain loss", "tags dropped"):
         control = numbers.of("concept", kind, middle, "reduced", 0, steps)
         found = estimate(numbers.trained("concept", middle, "reduced") - control)
         lines.append(
@@ -401,12 +401,12 @@ learned, and what it harms.
 - **Units**: {concepts} concepts × {seeds} seeds = {units}. Each has its own {training_pictures} training drawings,
   training draws and noises.
 - **Training**: the product's trainer; {steps} updates of {batch_size} pictures, learning rate `{learning_rate}`,
-  starting from the text `{initializer}`, template `[name], [filewords]`.
+  min-SNR-γ {min_snr_gamma:g}, starting from the text `{initializer}`, template `[name], [filewords]`.
 - **Captions**: `none`: the embedding's name alone; `species`: one tag; `reduced`: species and general tags but those
   of what belongs to the concept (colour, eyes, marking, accessory); `all`: those too. Captions whose end does not fit
   into the prompt, by vectors: {cut}.
 - **Pictures**: {pictures} an embedding and checkpoint: 8 species × {noises} noises, prompts like
-  `wolf, [name], simple background`, {draw_steps} DDIM steps at CFG {cfg:g}. Every embedding of a unit gets the same
+  `[name], wolf, simple background`, {draw_steps} DDIM steps at CFG {cfg:g}. Every embedding of a unit gets the same
   prompts and noises.
 - **Judge**: the demo's own scorer, which has its own mistakes: see what it makes of fresh drawings.
 - **Intervals**: 95 %, percentile bootstrap over pictures within each unit, 2,000 resamples. They say how sure the
@@ -425,7 +425,8 @@ learned, and what it harms.
 | sharpness | variance of the Laplacian, over the mean of fresh drawings as asked: low for *blurred* pictures |
 
 Controls: `shuffled` is the trained embedding with its numbers in another order; `random pictures` was trained on
-drawings of anything. `words` says the looks in the prompt in place of the embedding: what the base can do when told."""
+drawings of anything; `plain loss` without min-SNR weights; `tags dropped` with half of each caption's tags left out at
+random. `words` says the looks in the prompt in place of the embedding: what the base can do when told."""
 
 CRITERION = """## The criterion
 

@@ -49,8 +49,8 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
     },
     "images": {
         "post_id": (("posts", "post_id"),),
-        "status": (("posts", "file_url"), ("posts", "md5"), ("posts", "file_size")),
-        "reason": (("posts", "file_url"), ("posts", "md5"), ("posts", "file_size")),
+        "status": (("posts", "status"), ("posts", "file_url"), ("posts", "md5"), ("posts", "file_size")),
+        "reason": (("posts", "reason"), ("posts", "file_url"), ("posts", "md5"), ("posts", "file_size")),
         "path": (("posts", "md5"), ("posts", "ext")),
         "md5": (("posts", "file_url"),),
         "sha256": (("posts", "file_url"),),

@@ -101,13 +101,19 @@ class E621Site(dg.ConfigurableResource[Any]):
     url: str = "https://e621.net"
 
     def client(self) -> "E621Client":
-        """Return a client that identifies itself. Raises where `TI_E621_USERNAME` is not set."""
-        from ti_pipeline.e621.client import E621Client
+        """Return a client that identifies itself. Raises `SiteError` where the environment says nothing usable."""
+        from ti_pipeline.e621.client import E621Client, SiteError
 
+        rate = os.environ.get("TI_E621_PER_SECOND") or "1"
+        try:
+            per_second = float(rate)
+        except ValueError as error:
+            raise SiteError(f"TI_E621_PER_SECOND is {rate!r}: set it to requests per second, 1 or at most 2") from error
         return E621Client(
             self.url,
             username=os.environ.get("TI_E621_USERNAME", ""),
             api_key=os.environ.get("TI_E621_API_KEY") or None,
+            per_second=per_second,
         )
 
 

@@ -16,7 +16,7 @@ def _id(meaning: str = "the post's id at its source") -> Column:
 
 
 _STATUS = ("kept", "dropped")
-_FETCHED = ("ok", "failed", "skipped")
+_FETCHED = ("ok", "failed", "skipped", "dropped")
 _CATEGORY = Column("category", "string", "the site's tag category")
 
 _CATALOG = (
@@ -148,10 +148,15 @@ _CAPTIONS = (
 _PICTURES = (
     Table(
         "images",
-        "One row per kept post: where its picture lies, or why it is not here.",
+        "One row per post: where its picture lies, or why it is not here.",
         (
             _id(),
-            Column("status", "string", "ok, failed, or skipped", among=_FETCHED),
+            Column(
+                "status",
+                "string",
+                "ok, failed, skipped (no still picture), or dropped (the post was left out before)",
+                among=_FETCHED,
+            ),
             Column("reason", "string", "why there is no picture; empty when ok"),
             Column("path", "string", "the file, relative to the data folder", nullable=True),
             Column("md5", "string", "md5 of the stored file", nullable=True),

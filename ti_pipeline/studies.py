@@ -259,6 +259,11 @@ class Variant(_Model):
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
+    min_snr_gamma: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weigh each timestep's loss by min(SNR, this) / SNR (v-prediction: SNR + 1); 5 is usual.",
+    )
     checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
     token: Token | None = Field(
         default=None,

@@ -43,6 +43,7 @@ class Graph:
             "TI_STUDIES": str(self.studies),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "HF_HUB_OFFLINE": "1",
+            "TI_E621_PER_SECOND": "100",  # the emulator bears it, and only a site on this machine is asked so often
             **self.environment,
         }
 

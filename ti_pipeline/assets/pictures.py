@@ -27,15 +27,16 @@ def _reasons(table: pd.DataFrame, left_out: pd.Series) -> dg.JsonMetadataValue:
 def images(
     context: dg.AssetExecutionContext, store: DataStore, e621: E621Site, posts: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
-    """The pictures of kept posts, checked against the stated size and md5; a failed one is a row with its reason."""
+    """The pictures of kept posts, checked against the stated size and md5; every other post has its reason."""
     from ti_pipeline.sources import fetch_images
 
     with store.work(reads=["images"], writes=["images"]) as root:
         table = fetch_images(posts, root=root, client=e621.client, progress=LogProgress(context))
-    failed = table.status != "ok"
-    return dg.MaterializeResult(
-        value=table, metadata={"pictures": int((~failed).sum()), "left out": _reasons(table, failed)}
-    )
+    missing = table.status.isin(["failed", "skipped"])
+    megabytes = float(table.drop_duplicates("path").file_size.sum()) / 1e6
+    pictures = int((table.status == "ok").sum())
+    metadata: dict[str, Any] = {"pictures": pictures, "megabytes": megabytes, "left out": _reasons(table, missing)}
+    return dg.MaterializeResult(value=table, metadata=metadata)
 
 
 @dg.asset(**_COMMON)

@@ -1,17 +1,21 @@
 """Posts, their tags and how often each tag occurs: one partition per study."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from ti_pipeline.assets.policy import policy_of
-from ti_pipeline.assets.reporting import picture
+from ti_pipeline.assets.reporting import LogProgress, picture
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import STUDIES, study_partitions
-from ti_pipeline.resources import E621Site
+from ti_pipeline.resources import DataStore, E621Site
 
-__all__ = ["post_tags", "posts", "tag_frequencies"]
+if TYPE_CHECKING:
+    from ti_pipeline.sources import Reading
+
+__all__ = ["PostsConfig", "post_tags", "posts", "tag_frequencies"]
 
 _COMMON: dict[str, Any] = {
     "partitions_def": study_partitions,
@@ -22,24 +26,58 @@ _COMMON: dict[str, Any] = {
 _CATALOG = {name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_aliases", "tag_implications")}
 
 
+class PostsConfig(dg.Config):
+    """How `posts` of a search are made."""
+
+    ask_site: bool = Field(
+        default=True,
+        description="Ask the site; otherwise make the table again from the answers kept in `raw/e621/<study>/`.",
+    )
+
+
 @dg.asset(**_COMMON | {"group_name": "source"}, ins=_CATALOG, pool="e621")
 def posts(
     context: dg.AssetExecutionContext,
+    config: PostsConfig,
+    store: DataStore,
     e621: E621Site,
     tag_aliases: pd.DataFrame,
     tag_implications: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Posts of the study's source that the content policy allows; each left-out post keeps its reason."""
     from ti_pipeline.e621.records import posts_table
-    from ti_pipeline.sources import fetch_posts
 
     loaded = STUDIES[context.partition_key]
     policy = policy_of(loaded, tag_aliases, tag_implications)
-    reading = fetch_posts(loaded.study.source, folder=loaded.path.parent, client=e621.client, seed=loaded.study.seed)
+    reading = _read_source(context, config, store, e621)
     table = posts_table(reading.records, policy)
     for note in reading.notes[:20]:
         context.log.warning(note)
-    return dg.MaterializeResult(value=table, metadata=_posts_metadata(table, reading.notes))
+    metadata = _posts_metadata(table, reading.notes)
+    if reading.answers is not None:
+        metadata["answers"] = dg.MetadataValue.path(f"{store.url}/{_answers(context)}/{reading.answers.name}")
+    return dg.MaterializeResult(value=table, metadata=metadata)
+
+
+def _answers(context: dg.AssetExecutionContext) -> str:
+    """Return the folder of the data folder that keeps what the site answered."""
+    return f"raw/e621/{context.partition_key}"
+
+
+def _read_source(context: dg.AssetExecutionContext, config: PostsConfig, store: DataStore, e621: E621Site) -> "Reading":
+    from ti_pipeline.sources import fetch_posts
+
+    loaded = STUDIES[context.partition_key]
+    with store.work(reads=[_answers(context)], writes=[_answers(context)]) as root:
+        return fetch_posts(
+            loaded.study.source,
+            folder=loaded.path.parent,
+            answers=root / _answers(context),
+            client=e621.client,
+            seed=loaded.study.seed,
+            ask_site=config.ask_site,
+            progress=LogProgress(context),
+        )
 
 
 def _posts_metadata(table: pd.DataFrame, notes: list[str]) -> dict[str, Any]:

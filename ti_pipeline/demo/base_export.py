@@ -11,7 +11,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.demo import base_parts
-from ti_pipeline.demo.base_measures import ASKED, CFG, STEPS, measure
+from ti_pipeline.demo.base_measures import ASKED, CFG, STEPS, STYLE, measure
 from ti_pipeline.demo.world import CHOICES, CONCEPTS, HELD_OUT_STYLES
 from ti_pipeline.files import write_atomically, write_json
 
@@ -153,9 +153,9 @@ def _plot(curves: dict[str, list[list[float]]], path: Path) -> None:
 
 
 def _card(measured: dict[str, Any]) -> str:
-    drawn = measured["pictures drawn"]
+    drawn, quickly = measured["pictures drawn"], measured["pictures drawn in bfloat16"]
     rows = "\n".join(
-        f"| {name} | {share:.1%} | {_share(drawn, name)} | {1 / len(CHOICES[name]):.1%} |"
+        f"| {name} | {share:.1%} | {_share(drawn, name)} | {_share(quickly, name)} | {1 / len(CHOICES[name]):.1%} |"
         for name, share in measured["fresh drawings"].items()
         if name != "count"
     )
@@ -189,11 +189,12 @@ Trained by `python -m ti_pipeline.demo.train_base` on {measured["drawings"]:,} d
 
 Measured by its own scorer, so by the same hands that made the world (`docs/scorer-crosscheck.md` asks somebody
 else's features); see `measured.json`. {measured["fresh drawings"]["count"]:,} fresh drawings in all trained styles;
-{drawn["count"]:,} pictures drawn in {STEPS} DDIM steps at CFG {CFG:g} with fixed seeds, prompts of {", ".join(ASKED)};
-{measured["pictures a second"]} pictures a second.
+{drawn["count"]:,} pictures drawn in {STEPS} DDIM steps at CFG {CFG:g} with fixed seeds, prompts of {", ".join(ASKED)}
+and the style `{STYLE} (artist)`; {measured["pictures a second"]["float32"]} pictures a second in float32, \
+{measured["pictures a second"]["bfloat16"]} under bfloat16 autocast.
 
-| attribute | scorer on fresh drawings | pictures drawn as asked | by chance |
-|---|---|---|---|
+| attribute | scorer on fresh drawings | pictures drawn as asked | the same in bfloat16 | by chance |
+|---|---|---|---|---|
 {rows}
 
 Is this the held-out concept? Area under the ROC curve of the similarity to 40 reference pictures, 200 fresh pictures

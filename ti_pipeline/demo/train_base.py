@@ -31,6 +31,7 @@ STAGES = ("clip", "autoencoder", "unet", "vision")
 SECONDS_BETWEEN_CHECKPOINTS = 60
 PAIRS = 0.04  # of the drawings show two characters
 MIN_SNR = 5.0
+FILLED, MOST_FILLER = 0.25, 64  # this share of the UNet's captions has up to so many words in it that say nothing
 COARSE = 16  # patches of the vision tower that only teaches the text tower: four times as fast
 
 
@@ -138,6 +139,25 @@ def tokens(tokenizer: Any, captions: list[str], *, full: bool) -> torch.Tensor:
     """Return token ids [len(captions), 77], or as wide as the longest caption unless `full`."""
     padding = "max_length" if full else "longest"
     return tokenizer(captions, padding=padding, max_length=77, truncation=True, return_tensors="pt").input_ids  # type: ignore[no-any-return]
+
+
+def with_filler(ids: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """Return token ids [n, 77] of which some rows have random tokens put in, at the start or behind a comma.
+
+    Embeddings of many vectors push the words behind them to places where captions alone would never have them.
+    """
+    import torch
+
+    rows = ids.tolist()
+    for row in rows:
+        if rng.random() >= FILLED:
+            continue
+        room = len(row) - row.index(base_parts.END) - 1
+        filler = [rng.randrange(base_parts.START) for _ in range(rng.randint(0, min(MOST_FILLER, room)))]
+        places = [1, *(index + 1 for index, token in enumerate(row) if token == base_parts.COMMA)]
+        place = rng.choice(places)
+        row[:] = (row[:place] + filler + row[place:])[: len(row)]
+    return torch.tensor(rows)
 
 
 def zero_shot_words() -> dict[str, list[str]]:
@@ -257,7 +277,8 @@ def trained_text_tower(folder: Path) -> Any:
 def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch: int, seed: int) -> None:
     """Train the UNet on v-prediction (Salimans & Ho 2022), one caption in ten left empty for guidance.
 
-    Each step of noise weighs min(SNR, 5) / (SNR + 1) (Hang et al. 2023, for v-prediction).
+    One in four, empty ones too, has words put in that say nothing. Each step of noise weighs min(SNR, 5) / (SNR + 1)
+    (Hang et al. 2023, for v-prediction).
     """
     import copy
 
@@ -281,13 +302,15 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         kept = torch.rand(batch, generator=generator) >= 0.1
         captions = [words if keep else "" for words, keep in zip(captions, kept.tolist(), strict=True)]
+        filling = random.Random(f"{seed}/filler/{step}")  # noqa: S311 - drawings, not secrets
+        ids = with_filler(tokens(tokenizer, captions, full=True), filling)
         clean = latents[indices]
         noise = torch.randn(clean.shape, generator=generator)
         times = torch.randint(0, 1000, (batch,), generator=generator)
         noisy, target = scheduler.add_noise(clean, noise, times), scheduler.get_velocity(clean, noise, times)
         with fast():
             with torch.no_grad():
-                states = text(input_ids=tokens(tokenizer, captions, full=True)).last_hidden_state
+                states = text(input_ids=ids).last_hidden_state
             predicted = model(noisy, times, encoder_hidden_states=states).sample
         error = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         loss: torch.Tensor = (weights[times] * error).mean()

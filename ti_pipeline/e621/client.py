@@ -1,31 +1,35 @@
 """The client: asks e621 politely, one request per second, under the user's name.
 
-Here: the protocol (paging, limits, errors in words, downloads). Not here: what is done with records (`records`), or
-which study asks (`sources`). Source: the site's API help and server, as of mid-2026.
+Here: the protocol (paging, limits, errors in words). Not here: how often it may ask (`manners`), how a picture arrives
+(`downloads`), what is done with records (`records`), or which study asks (`sources`). Source: the site's API help and
+server, as of mid-2026.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from ti_pipeline.e621.manners import ANONYMOUS, LOOPBACK, identity, polite_session
-from ti_pipeline.files import write_atomically
+from ti_pipeline.e621.downloads import DownloadError, Part, PassingError
+from ti_pipeline.e621.manners import ANONYMOUS, FASTEST, LOOPBACK, identity, polite_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["DownloadError", "E621Client", "SiteError"]
+__all__ = ["DownloadError", "E621Client", "Page", "SiteError", "is_ordered"]
+
+Page = list[dict[str, Any]]
 
 PAGE_LIMIT = 320
 LAST_NUMBERED_PAGE = 750
-LARGEST_FILE = 256 * 1024 * 1024  # bytes; the site takes uploads up to 100 MB
+_IDS_AT_ONCE = 100  # keeps the address below 2,000 characters, which every server takes
 _ATTEMPTS = 3  # for answers that came, but garbled; refused and busy ones are the session's own business
 _ADVICE = {
     401: "the user name or API key is wrong (checked even for public searches): see TI_E621_USERNAME, TI_E621_API_KEY",
@@ -35,23 +39,25 @@ _ADVICE = {
     422: "the site does not accept this search: at most 40 tags, and narrower wildcards in source.query",
     429: "too many requests for the site's taste: wait some minutes, then run again",
 }
-# What can happen to a body on its way, though the answer's head was fine.
-_CUT = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)
 
 
 class SiteError(RuntimeError):
-    """The site did not answer as it should; the message says what was asked, what came, and what to do."""
+    """The site did not answer as it should; the message says what was asked, what came, and what to do.
 
+    `status`: that of the answer, if there was one.
+    """
 
-class DownloadError(RuntimeError):
-    """A picture did not arrive whole; the message is the reason kept in the `images` table."""
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Take the message and the status."""
+        super().__init__(message)
+        self.status = status
 
 
 class E621Client:
     """One session with the site; safe to use from several threads.
 
-    `per_second` is shared by all clients of this process and may be raised to the site's hard limit of 2, not beyond,
-    except against a server on this machine. `backoff`: seconds that waiting before a retry starts from.
+    `per_second` is shared by all processes of this machine and may be raised to the site's hard limit of 2, not
+    beyond, except against a server on this machine. `backoff`: seconds that waiting before a retry starts from.
     """
 
     def __init__(
@@ -75,37 +81,66 @@ class E621Client:
         local = parts.hostname in LOOPBACK
         if parts.scheme == "http" and not local:
             raise SiteError(f"{url} is not encrypted: set TI_E621_URL to its https:// address")
-        if not 0 < per_second <= (2 if not local else float("inf")):
-            raise SiteError(f"{per_second} requests per second are not allowed: the site's limit is 2")
+        if not 0 < per_second <= (float("inf") if local else FASTEST):
+            raise SiteError(f"{per_second} requests per second are not allowed: the site's limit is {FASTEST:.0f}")
         self.url, self._timeout, self._backoff = url.rstrip("/"), timeout, backoff
         self._login = (username.strip(), api_key) if api_key else None
-        self._session = polite_session(identity(username.strip()), per_second=per_second, backoff=backoff)
+        self._session = polite_session(
+            identity(username.strip()), site=self.url, per_second=per_second, backoff=backoff
+        )
 
-    def search(self, query: str, limit: int) -> Iterator[list[dict[str, Any]]]:
+    @property
+    def logged_in(self) -> bool:
+        """Tell whether requests carry a login: some posts show their links only then."""
+        return self._login is not None
+
+    def search(self, query: str, limit: int, *, after: Sequence[Sequence[Mapping[str, Any]]] = ()) -> Iterator[Page]:
         """Yield pages of post records for a search as on the site, at most `limit` posts in all, none twice.
 
         Pages by id (`b<ID>`), which neither skips nor doubles while posts come and go; an `order:` needs numbered
-        pages. Ends on an empty page, never on a short one. Raises `SiteError`, also when a page by id repeats itself.
+        pages, of which the site gives 750. `after`: all pages that an earlier search yielded; goes on behind them.
+        Ends on an empty page, never on a short one. Raises `SiteError`, also when the site repeats a page for ever.
         """
-        if re.search(r"(^|\s)order:", query, re.IGNORECASE):
-            pages = self._numbered("/posts.json", "posts", {"tags": query})
+        seen = {_id(record, "posts") for page in after for record in page}
+        if is_ordered(query):
+            pages = self._numbered("/posts.json", "posts", {"tags": query}, first=len(after) + 1, seen=seen)
         else:
-            pages = self._by_id("/posts.json", "posts", {"tags": query}, most=limit)
-        seen: set[int] = set()
-        for records in pages:
-            fresh = {_id(record, "posts"): record for record in records if _id(record, "posts") not in seen}
+            lowest = min((_id(record, "posts") for record in after[-1]), default=None) if after else None
+            pages = self._by_id("/posts.json", "posts", {"tags": query}, most=limit, lowest=lowest)
+        while len(seen) < limit and (rows := next(pages, None)) is not None:
+            fresh = {_id(row, "posts"): row for row in rows if _id(row, "posts") not in seen}
             page = list(fresh.values())[: limit - len(seen)]
-            if page:
-                yield page
             seen.update(fresh)
-            if len(seen) >= limit:
-                return
+            yield page
 
     def count(self, query: str) -> int | None:
         """Return how many posts a search finds, or None where the site does not tell. Raises `SiteError`."""
-        answer = self._json("/posts/count.json", {"tags": query})
+        try:
+            answer = self._json("/posts/count.json", {"tags": query})
+        except SiteError as error:
+            if error.status == requests.codes.not_found:  # a site of another age, whose searches may work all the same
+                return None
+            raise
         count = answer.get("count") if isinstance(answer, dict) else None
         return count if isinstance(count, int) else None
+
+    def posts(self, ids: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """Yield the posts of these ids that the site still knows, deleted ones too: one request for 100 of them.
+
+        Ids that an answer leaves out are asked for again before they count as unknown. Raises `SiteError`.
+        """
+        left = sorted(set(ids), reverse=True)
+        while left:
+            batch, left = set(left[:_IDS_AT_ONCE]), left[_IDS_AT_ONCE:]
+            for attempt in range(_ATTEMPTS if batch else 0):
+                time.sleep(self._backoff * attempt)
+                query = f"id:{','.join(map(str, sorted(batch)))} status:any"
+                for row in self._rows("/posts.json", "posts", {"tags": query, "limit": str(PAGE_LIMIT)}):
+                    if _id(row, "posts") in batch:
+                        batch.remove(_id(row, "posts"))
+                        yield row
+                if not batch:
+                    break
 
     def listing(self, name: str, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Yield all rows of `/<name>.json` (tags, tag_aliases, tag_implications), newest id first.
@@ -118,31 +153,43 @@ class E621Client:
     def download(self, url: str, target: Path, md5: str | None = None, size: int | None = None) -> None:
         """Store a picture under `target` once it is whole: stated size (bytes) and md5 must match.
 
-        Raises `DownloadError` with the reason. No login goes with it, and to strangers' hosts no name either.
+        What arrives is kept in a side file, from which a broken off download goes on, also in a later run. Raises
+        `DownloadError` with the reason. No login goes with it, and to strangers' hosts no name either.
         """
         headers = {} if self._knows(url) else {"User-Agent": ANONYMOUS}
+        part = Part(target, md5, size)
+        problem: Exception | None = None
         for attempt in range(_ATTEMPTS):
             time.sleep(self._backoff * attempt)
             try:
-                with self._session.get(url, headers=headers, stream=True, timeout=self._timeout) as answer:
-                    _require_picture(answer)
-                    with write_atomically(target) as aside:
-                        _store(answer, aside, md5, size)
-                    return
-            except _CUT as error:
-                problem, cause = "the connection broke off in the middle", error
+                if not part.is_whole():
+                    asked = {**headers, **part.headers()}
+                    with self._session.get(url, headers=asked, stream=True, timeout=self._timeout) as answer:
+                        part.receive(answer)
+                part.finish()
+                return
+            except PassingError as error:
+                problem = error
             except requests.RequestException as error:
+                part.give_up()
                 raise DownloadError(f"no connection ({type(error).__name__})") from error
-        raise DownloadError(problem) from cause
+        part.give_up()
+        raise DownloadError(str(problem)) from problem
 
     def _by_id(
-        self, path: str, envelope: str, parameters: Mapping[str, str], most: int = PAGE_LIMIT
-    ) -> Iterator[list[dict[str, Any]]]:
-        """Yield pages, each of smaller ids than the one before, until an empty one."""
-        lowest: int | None = None
+        self,
+        path: str,
+        envelope: str,
+        parameters: Mapping[str, str],
+        *,
+        most: int = PAGE_LIMIT,
+        lowest: int | None = None,
+    ) -> Iterator[Page]:
+        """Yield pages, each of smaller ids than the one before (`lowest`), until an empty one."""
         while True:
             place = {} if lowest is None else {"page": f"b{lowest}"}
-            rows = self._rows(path, envelope, {**parameters, **place, "limit": str(min(most, PAGE_LIMIT))})
+            asked = {**parameters, **place, "limit": str(min(most, PAGE_LIMIT))}
+            rows = self._page(path, envelope, asked, known=() if lowest is None else range(lowest, sys.maxsize))
             if not rows:
                 return
             below = min(_id(row, envelope) for row in rows)
@@ -151,12 +198,36 @@ class E621Client:
             yield rows
             lowest = below
 
-    def _numbered(self, path: str, envelope: str, parameters: Mapping[str, str]) -> Iterator[list[dict[str, Any]]]:
-        for page in range(1, LAST_NUMBERED_PAGE + 1):
-            rows = self._rows(path, envelope, {**parameters, "page": str(page), "limit": str(PAGE_LIMIT)})
+    def _numbered(
+        self, path: str, envelope: str, parameters: Mapping[str, str], *, first: int, seen: Container[int]
+    ) -> Iterator[Page]:
+        """Yield pages by number until an empty one. Page after page of nothing but `seen` ids is a `SiteError`.
+
+        One such page may come: posts move on to the next page when others come in before them.
+        """
+        barren = 0
+        for number in range(first, LAST_NUMBERED_PAGE + 1):
+            asked = {**parameters, "page": str(number), "limit": str(PAGE_LIMIT)}
+            rows = self._page(path, envelope, asked, known=seen)
             if not rows:
                 return
+            barren = 0 if any(_id(row, envelope) not in seen for row in rows) else barren + 1
+            if barren == _ATTEMPTS:
+                raise SiteError(f"{self.url}{path} gives the same page again and again (page {number}); run again")
             yield rows
+
+    def _page(self, path: str, envelope: str, parameters: Mapping[str, str], known: Container[int]) -> Page:
+        """Return a page that brings ids not yet `known`; one that does not must come several times to be believed.
+
+        Now and then the site gives an empty page in the middle, or once more the one before.
+        """
+        rows: Page = []
+        for attempt in range(_ATTEMPTS):
+            time.sleep(self._backoff * attempt)
+            rows = self._rows(path, envelope, parameters)
+            if any(_id(row, envelope) not in known for row in rows):
+                break
+        return rows
 
     def _rows(self, path: str, envelope: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
         """Return the list in an answer; an empty one comes bare or in an envelope."""
@@ -171,26 +242,29 @@ class E621Client:
         for attempt in range(_ATTEMPTS):
             time.sleep(self._backoff * attempt)
             try:
-                answer = self._get_staying_here(address, parameters)
-                if answer.status_code != 200:
+                with self._get_staying_here(address, parameters) as answer:
+                    body = _body(answer)
+                    if answer.status_code == 200:
+                        return _data(body)
                     advice = _ADVICE.get(answer.status_code, "the site has a problem; run again later")
-                    raise SiteError(f"{address} answered {answer.status_code}{_said(answer)}: {advice}")
-                return _data(answer)
-            except (*_CUT, _GarbledError) as error:
-                problem, cause = str(error) or type(error).__name__, error
+                    said = f"{address} answered {answer.status_code}{_said(body)}: {advice}"
+                    raise SiteError(said, answer.status_code)
+            except _GarbledError as error:
+                problem = error
             except requests.RequestException as error:
                 raise SiteError(f"{address}: no answer ({type(error).__name__}); check the connection") from error
-        raise SiteError(f"{address}: {problem}; the site is busy, run again later") from cause
+        raise SiteError(f"{address}: {problem}; the site is busy, run again later") from problem
 
     def _get_staying_here(self, address: str, parameters: Mapping[str, str]) -> requests.Response:
         """GET, following redirects within the site only: data and login are nobody else's business."""
         asked: Mapping[str, str] | None = dict(parameters)
         for _ in range(5):
             answer = self._session.get(
-                address, params=asked, auth=self._login, timeout=self._timeout, allow_redirects=False
+                address, params=asked, auth=self._login, timeout=self._timeout, allow_redirects=False, stream=True
             )
             if not answer.is_redirect:
                 return answer
+            answer.close()
             address, asked = urljoin(address, answer.headers["Location"]), None
             if urlsplit(address)[:2] != urlsplit(self.url)[:2]:
                 raise SiteError(f"{self.url} sends us to another host ({urlsplit(address).netloc}); not followed")
@@ -205,24 +279,41 @@ class E621Client:
 
 
 class _GarbledError(ValueError):
-    """An answer of status 200 that holds no data."""
+    """An answer that broke off, or one of status 200 that holds no data."""
 
 
-def _data(answer: requests.Response) -> Any:
+def is_ordered(query: str) -> bool:
+    """Tell whether a search asks for an order of its own, which pages by id would override."""
+    return re.search(r"(^|\s)-?order:", query, re.IGNORECASE) is not None
+
+
+def _body(answer: requests.Response) -> bytes:
+    """Read an answer whose head has come; whatever goes wrong from here on is worth another try."""
     try:
-        return answer.json()
+        return answer.content
+    except requests.RequestException as error:
+        raise _GarbledError("the answer broke off in the middle") from error
+
+
+def _data(body: bytes) -> Any:
+    try:
+        return json.loads(body)
     except ValueError as error:
-        kind = "a web page" if answer.text.lstrip().startswith("<") else "broken data"
+        kind = "a web page" if _is_page(body) else "broken data"
         raise _GarbledError(f"answered with {kind} instead of JSON") from error
 
 
-def _said(answer: requests.Response) -> str:
+def _is_page(body: bytes) -> bool:
+    return body.lstrip().startswith(b"<")
+
+
+def _said(body: bytes) -> str:
     """Return what the site says about an error, in either of its two shapes; nothing for a web page."""
     try:
-        body = answer.json()
+        told = json.loads(body)
     except ValueError:
-        return " with a web page" if answer.text.lstrip().startswith("<") else ""
-    said = body.get("reason") or body.get("message") if isinstance(body, dict) else None
+        return " with a web page" if _is_page(body) else ""
+    said = told.get("reason") or told.get("message") if isinstance(told, dict) else None
     return f" ({said})" if said else ""
 
 
@@ -231,28 +322,3 @@ def _id(record: Mapping[str, Any], what: str) -> int:
     if not isinstance(found, int) or isinstance(found, bool):
         raise SiteError(f"the site sent {what} without an id: {str(dict(record))[:200]}")
     return found
-
-
-def _require_picture(answer: requests.Response) -> None:
-    if answer.status_code in {403, 404, 410}:
-        raise DownloadError(f"gone: the site answered {answer.status_code}")
-    if answer.status_code != 200:
-        raise DownloadError(f"the site answered {answer.status_code}")
-    if answer.headers.get("Content-Type", "").startswith("text/html"):
-        raise DownloadError("the site answered with a web page instead of the picture")
-
-
-def _store(answer: requests.Response, aside: Path, md5: str | None, size: int | None) -> None:
-    digest, arrived = hashlib.md5(usedforsecurity=False), 0
-    most = LARGEST_FILE if size is None else size
-    with aside.open("wb") as stream:
-        for block in answer.iter_content(1 << 16):
-            arrived += len(block)
-            if arrived > most:
-                raise DownloadError(f"more than the {most} bytes allowed arrived")
-            stream.write(block)
-            digest.update(block)
-    if size is not None and arrived != size:
-        raise DownloadError(f"{arrived} bytes arrived, {size} were stated")
-    if md5 is not None and digest.hexdigest() != md5:
-        raise DownloadError(f"md5 is {digest.hexdigest()}, stated was {md5}: replaced or damaged")

@@ -5,24 +5,33 @@ Not here: what is asked for (`client`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
+import os
+import tempfile
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import requests
-from pyrate_limiter import Limiter, Rate
+from pyrate_limiter import InMemoryBucket, Limiter, Rate, SQLiteBucket
+from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 if TYPE_CHECKING:
+    from pyrate_limiter import AbstractBucket
     from urllib3.response import BaseHTTPResponse
 
-__all__ = ["ANONYMOUS", "LOOPBACK", "identity", "polite_session"]
+__all__ = ["ANONYMOUS", "FASTEST", "LOOPBACK", "identity", "polite_session"]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 ANONYMOUS = f"ti_pipeline/{importlib.metadata.version('ti_pipeline')}"
+FASTEST = 2.0  # requests per second: the site's hard limit
 # Busy answers: the site's own and those of its edge.
 _BUSY = (429, 500, 502, 503, 504, 520, 522, 524, 525)
+_LONGEST_WAIT = 600  # seconds that a `Retry-After` may ask for; more is waited out in several pieces
 
 
 def identity(username: str) -> str:
@@ -30,21 +39,25 @@ def identity(username: str) -> str:
     return f"{ANONYMOUS} (by {username} on e621)"
 
 
-def polite_session(user_agent: str, *, per_second: float, backoff: float) -> requests.Session:
-    """Return a session that keeps to `per_second` (shared by the process) and waits where the site asks for it."""
+def polite_session(user_agent: str, *, site: str, per_second: float, backoff: float) -> requests.Session:
+    """Return a session that keeps to `per_second` and waits where the site asks for it.
+
+    The rate is shared by everything that this user runs on this machine. Only rates that the real site would not
+    bear, which are for servers on this machine, are kept per process and `site`.
+    """
     from requests_ratelimiter import LimiterAdapter
 
-    limiter = _shared_limiter(per_second)
+    turns = _shared_turns(_budget(site), per_second)
     retry = _PacedRetry(
         total=5,
         backoff_factor=backoff,
         status_forcelist=_BUSY,
         allowed_methods=("GET",),
         raise_on_status=False,
-        retry_after_max=600,
+        retry_after_max=_LONGEST_WAIT,
     )
-    retry.limiter = limiter
-    adapter = LimiterAdapter(limiter=limiter, per_host=False, limit_statuses=(), max_retries=retry)
+    retry.turns = turns
+    adapter = LimiterAdapter(limiter=turns, per_host=False, limit_statuses=(), max_retries=retry)
     session = _DiscreetSession()
     session.headers["User-Agent"] = user_agent
     session.auth = _no_login  # the client adds its login per request; without this, requests would look into .netrc
@@ -53,10 +66,38 @@ def polite_session(user_agent: str, *, per_second: float, backoff: float) -> req
     return session
 
 
+class _Turns(Limiter):
+    """A limiter whose threads wait one after the other, so that a wait for all of them is one held lock.
+
+    Threads that waited side by side would wake each other's turns, and each wake-up costs them accuracy.
+    """
+
+    def __init__(self, bucket: AbstractBucket, buffer_ms: int) -> None:
+        super().__init__(bucket, buffer_ms=buffer_ms)
+        self.queue = threading.Lock()
+
+    def try_acquire(self, *args: Any, **options: Any) -> Any:
+        with self.queue:
+            return super().try_acquire(*args, **options)
+
+
+def _budget(site: str) -> str:
+    """Return whose patience a request costs: that of one site on the web, or of one server on this machine."""
+    parts = urlsplit(site)
+    return f"-{parts.port}" if parts.hostname in LOOPBACK else ""
+
+
 @functools.cache
-def _shared_limiter(per_second: float) -> Limiter:
-    """Return the one limiter of this rate: evenly spaced requests, whichever client, thread or host they belong to."""
-    return Limiter(Rate(1, max(1, round(1000 / per_second))))
+def _shared_turns(budget: str, per_second: float) -> _Turns:
+    """Return the one limiter of this process: evenly spaced requests, whichever client, thread or host they are for."""
+    interval = max(1, round(1000 / per_second))
+    rates = [Rate(1, interval)]
+    if per_second > FASTEST:
+        return _Turns(InMemoryBucket(rates), buffer_ms=0)
+    user = os.getuid() if hasattr(os, "getuid") else ""  # where there are no numbers, the folder is the user's own
+    path = Path(tempfile.gettempdir()) / f"ti_pipeline-requests-{user}{budget}.sqlite"
+    bucket = SQLiteBucket.init_from_file(rates, db_path=str(path), use_file_lock=True)
+    return _Turns(bucket, buffer_ms=interval // 20)
 
 
 def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -66,17 +107,29 @@ def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:
 class _PacedRetry(Retry):
     """urllib3 retries below the adapter's rate limit; here each retry waits for its turn as well."""
 
-    limiter: Limiter | None = None
+    turns: _Turns | None = None
 
     def new(self, **kw: Any) -> Self:
         other = super().new(**kw)
-        other.limiter = self.limiter
+        other.turns = self.turns
         return other
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        super().sleep(response)
-        if self.limiter is not None:
-            self.limiter.try_acquire("retry")
+        if self.turns is None:
+            super().sleep(response)
+            return
+        # What the site asks of one thread it asks of all: none gets a turn until the wait is over.
+        told = response is not None and "Retry-After" in response.headers
+        with self.turns.queue if told else contextlib.nullcontext():
+            super().sleep(response)
+        self.turns.try_acquire("retry")
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        """Return seconds from a number or a date; for anything else 0, which means the usual backoff."""
+        try:
+            return super().parse_retry_after(retry_after)
+        except InvalidHeader:
+            return 0.0
 
 
 class _DiscreetSession(requests.Session):

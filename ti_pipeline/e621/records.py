@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from ti_pipeline.e621.policy import ContentPolicy
 
-__all__ = ["RecordError", "posts_table"]
+__all__ = ["LEFT_SEARCH", "RecordError", "posts_table"]
+
+# Our own field on a record that its study's search no longer finds: why it is used no more.
+LEFT_SEARCH = "ti_pipeline/left_search"
 
 _LARGEST = 2**63 - 1
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -36,8 +39,9 @@ class RecordError(ValueError):
 def posts_table(records: Iterable[Mapping[str, Any]], policy: ContentPolicy) -> pd.DataFrame:
     """Return the `posts` table of records in e621's shape, ordered by id; a left-out one keeps its id and the reason.
 
-    A record may carry `problem`: why its source could not read it. The first record of an id counts. A record
-    without a usable id cannot be a row: it is logged and skipped.
+    A record may carry `problem`: why its source could not read it, or `LEFT_SEARCH`: why it is used no more, unless
+    the policy has a reason of its own. The first record of an id counts. A record without a usable id cannot be a row:
+    it is logged and skipped.
     """
     import pyarrow as pa
 
@@ -56,7 +60,7 @@ def _row(record: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
     """Return a row; strict reading comes first, because the policy must not judge what it cannot read."""
     try:
         fields = {} if record.get("problem") else _fields(record)
-        reason = record.get("problem") or policy.refuses(record)
+        reason = record.get("problem") or policy.refuses(record) or record.get(LEFT_SEARCH)
     except RecordError as error:
         reason = f"malformed record: {error}"
     if reason is None:

@@ -31,9 +31,9 @@ __all__ = ["audit_images"]
 def audit_images(
     images: pd.DataFrame, *, root: Path, progress: Callable[[int, int, str], None] | None = None
 ) -> pd.DataFrame:
-    """Return the `image_audit` table: one row per row of the `images` table, in its order.
+    """Return the `image_audit` table: one row per row of the `images` table, in its order, but for dropped posts.
 
-    A post without a picture, or with one that cannot be used, is a row with status `failed` and the reason.
+    A kept post without a picture, or with one that cannot be used, is a row with status `failed` and the reason.
     """
     import pyarrow as pa
 
@@ -49,7 +49,11 @@ def audit_images(
             return _failed(post_id, error.reason), None
         return _measured(post_id, picture)
 
-    results = list(in_threads(audit, images.to_dict("records"), what="pictures audited", progress=progress))
+    results = list(
+        in_threads(
+            audit, images[images.status != "dropped"].to_dict("records"), what="pictures audited", progress=progress
+        )
+    )
     looks = {row["post_id"]: look for row, look in results if look is not None}
     copies = duplicates_of(list(looks), list(looks.values()))
     rows = [row | {"duplicate_of": copies.get(row["post_id"])} for row, _ in results]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ti_pipeline.inversion.base_models import Base
     from ti_pipeline.inversion.variant_state import Run
 
-__all__ = ["TrainingError", "signal_levels", "train", "validation_loss"]
+__all__ = ["TrainingError", "loss_weights", "signal_levels", "train", "validation_loss"]
 
 GATHER_EVERY = 25  # updates between readings of the losses: each reading makes a GPU wait
 SAVE_EVERY = 100  # updates between saved states, beside those at checkpoints
@@ -43,6 +43,7 @@ class Batch:
     noisy: torch.Tensor
     target: torch.Tensor
     timesteps: torch.Tensor
+    weights: torch.Tensor
     prompts: list[str]
 
 
@@ -98,8 +99,8 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
     chosen = _chosen(run, *at)
     if run.latents is None:
         mean, deviation = (t[chosen] for t in (run.train.latents.mean, run.train.latents.deviation))
-        noise = normal(generator(run.seed, "latent", *at), *mean.shape)
-        clean = (mean + deviation * noise) * float(base.vae.config.scaling_factor)
+        spread = normal(generator(run.seed, "latent", *at), *mean.shape)
+        clean = (mean + deviation * spread) * float(base.vae.config.scaling_factor)
     else:
         clean = run.latents[chosen]
     timesteps = torch.from_numpy(_timesteps(run, *at, levels))
@@ -115,7 +116,8 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
         )
         for i in chosen
     ]
-    return _noised(clean, normal(generator(run.seed, "noise", *at), *clean.shape), timesteps, prompts, base, levels)
+    noise = normal(generator(run.seed, "noise", *at), *clean.shape)
+    return _noised(clean, noise, timesteps, prompts, base, levels, gamma=variant.min_snr_gamma)
 
 
 def _chosen(run: Run, done: int, micro: int) -> list[int]:
@@ -141,6 +143,8 @@ def _noised(
     prompts: list[str],
     base: Base,
     levels: torch.Tensor,
+    *,
+    gamma: float | None = None,
 ) -> Batch:
     """Mix latents with noise, and say what the UNet should predict (epsilon: Ho et al. 2020; v: Salimans & Ho 2022)."""
     import torch
@@ -150,11 +154,26 @@ def _noised(
     signal = levels[timesteps].sqrt().to(exact)[:, None, None, None]
     spread = (1 - levels[timesteps]).sqrt().to(exact)[:, None, None, None]
     target = noise if base.prediction_type == "epsilon" else signal * noise - spread * clean
-    return Batch(signal * clean + spread * noise, target, timesteps, prompts)
+    weights = loss_weights(levels[timesteps], base.prediction_type, gamma)
+    return Batch(signal * clean + spread * noise, target, timesteps, weights, prompts)
+
+
+def loss_weights(levels: torch.Tensor, prediction_type: str, gamma: float | None) -> torch.Tensor:
+    """Return what samples' squared errors weigh, [n] as `levels`: 1, or min-SNR-γ (Hang et al. 2023, section 3.4).
+
+    `levels` are the samples' shares of signal power (alphas cumprod) and levels / (1 - levels) their SNR. A target of
+    noise weighs min(SNR, γ) / SNR, one of velocity min(SNR, γ) / (SNR + 1): the same on the clean picture.
+    """
+    import torch
+
+    if gamma is None:
+        return torch.ones_like(levels)
+    ratio = levels / (1 - levels)
+    return ratio.clamp(max=gamma) / (ratio if prediction_type == "epsilon" else ratio + 1)
 
 
 def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[torch.Tensor]:
-    """Return each run's mean squared error over its own samples, from one call of text encoder and UNet for all."""
+    """Return each run's weighted mean squared error over its own samples, from one call of the networks for all."""
     import torch
 
     # Names are found per run: one run's prompt may not show another's vectors, though both may have the same name.
@@ -168,7 +187,8 @@ def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[t
     timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
     target = _onto(base, torch.cat([batch.target for batch in batches]))
     predicted = base.unet(noisy, timesteps, encoder_hidden_states=states).sample
-    squares = (predicted.to(target.dtype) - target).square().mean(dim=(1, 2, 3))
+    weights = _onto(base, torch.cat([batch.weights for batch in batches]).to(target.dtype))
+    squares = weights * (predicted.to(target.dtype) - target).square().mean(dim=(1, 2, 3))
     return [part.mean() for part in squares.split([len(batch.prompts) for batch in batches])]
 
 

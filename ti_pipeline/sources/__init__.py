@@ -1,34 +1,44 @@
 """Sources: where posts and pictures come from. Every source speaks records in e621's shape.
 
 Here: dispatch by kind. Not here: the site's protocol (`e621`), drawings (`demo`), reading sidecars (`sidecars`,
-`folder`), or fetching pictures (`pictures`).
+`folder`), searching the site (`search`), or fetching pictures (`pictures`).
 """
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_pipeline.progress import Bar
 from ti_pipeline.sources.pictures import fetch_images
 from ti_pipeline.sources.reading import Reading, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ti_pipeline.e621.client import E621Client
+    from ti_pipeline.progress import Progress
     from ti_pipeline.studies import DemoSource, E621Source, FolderSource
 
 __all__ = ["Reading", "SourceError", "fetch_images", "fetch_posts"]
 
 
 def fetch_posts(
-    source: DemoSource | FolderSource | E621Source, *, folder: Path, client: Callable[[], E621Client], seed: int
+    source: DemoSource | FolderSource | E621Source,
+    *,
+    folder: Path,
+    answers: Path,
+    client: Callable[[], E621Client],
+    seed: int,
+    ask_site: bool = True,
+    progress: Progress | None = None,
 ) -> Reading:
     """Return the records of a study's source; `folder` is that of the study file.
 
-    Raises `SourceError` when the study leaves open where to look, and what the source's own reader raises.
+    What the site answers is kept in the folder `answers`; without `ask_site` it is taken from there. `progress` is
+    told of posts as they come; without one, a terminal shows a bar. Raises `SourceError` when the study leaves open
+    where to look, and what the source's own reader raises.
     """
     if source.kind == "demo":
         from ti_pipeline.demo.posts import demo_posts
@@ -41,25 +51,8 @@ def fetch_posts(
             raise SourceError("source.path is empty: set it to the folder with your pictures")
         path = Path(os.path.expandvars(str(source.path))).expanduser()
         return read_folder(folder / path, assume_rating=source.assume_rating)
-    return _search(source, client)
+    from ti_pipeline.sources.search import kept_search, search_site
 
-
-def _search(source: E621Source, client: Callable[[], E621Client]) -> Reading:
-    query = (source.query or "").strip()
-    if not query:
-        raise SourceError("source.query is empty: write the search there as you would on the site")
-    query = _limited_to_ratings(query, source.ratings)
-    pages = client().search(query, source.limit)
-    records = [record for page in pages for record in page]
-    if not records:
-        raise SourceError(f"source.query: the site finds no posts for {query!r}")
-    return Reading(records, [f"the search {query!r} gave {len(records)} posts (at most {source.limit} were asked for)"])
-
-
-def _limited_to_ratings(query: str, ratings: Sequence[str]) -> str:
-    """Ask only for the allowed ratings, so that the limit counts usable posts; each record is checked all the same."""
-    if re.search(r"(^|[\s~-])rating:", query, re.IGNORECASE):
-        return query
-    if len(ratings) == 1:
-        return f"{query} rating:{ratings[0]}"
-    return query + "".join(f" -rating:{letter}" for letter in "sqe" if letter not in ratings)
+    if not ask_site:
+        return kept_search(source, folder=answers)
+    return search_site(source, client, folder=answers, progress=progress or Bar())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["STILLS", "Reading", "SourceError"]
 
@@ -17,7 +20,8 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Reading:
-    """Records in e621's shape, and remarks for the log."""
+    """Records in e621's shape, remarks for the log, and the file that keeps the site's answers, if one was asked."""
 
     records: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    answers: Path | None = None

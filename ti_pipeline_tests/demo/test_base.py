@@ -1,6 +1,7 @@
 """The small base model in the repository: loads with the usual libraries, draws, and is trained as its card says."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,22 @@ def stopped_after_two(arguments: list[str]) -> None:
         patched.setattr(train_base, "SECONDS_BETWEEN_CHECKPOINTS", 0)
         with pytest.raises(KeyboardInterrupt):
             train_base.main(arguments)
+
+
+def test_filler_pushes_words_along_and_loses_none() -> None:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(DEMO_BASE / "tokenizer")
+    plain = train_base.tokens(tokenizer, ["wolf, grey fur, city", "", "bear"] * 100, full=True)
+    filled = train_base.with_filler(plain, random.Random(0))
+    assert filled.shape == plain.shape
+    pushed = [(a, b) for a, b in zip(plain.tolist(), filled.tolist(), strict=True) if a != b]
+    assert 40 <= len(pushed) <= 110, "about a quarter of 300"
+    for before, after in pushed:
+        words = before[: before.index(49407) + 1]
+        extra = after.index(49407) + 1 - len(words)
+        starts = [
+            i for i in range(len(words)) if words[:i] == after[:i] and words[i:] == after[i + extra :][: len(words) - i]
+        ]
+        assert any(before[i - 1] in {49406, 267} for i in starts), "put in at the start or behind a comma"
+    assert max(after.index(49407) for _, after in pushed) > 60, "words stand at late places too"

@@ -1,14 +1,24 @@
 import base64
+import email.utils
+import functools
 import hashlib
+import json
 import logging
 import re
+import subprocess
+import sys
 import threading
+import time
+import traceback
 
 import pytest
+import urllib3
 
+from ti_pipeline.e621 import manners
 from ti_pipeline.e621.client import DownloadError, E621Client, SiteError
 from ti_pipeline.e621.manners import polite_session
 from ti_pipeline_tests.e621.recorded import post, recorded_posts
+from ti_pipeline_tests.e621.scripted import Answer, Request, Scripted
 from ti_pipeline_tests.emulator import (
     BUSY,
     CUT,
@@ -22,6 +32,7 @@ from ti_pipeline_tests.emulator import (
 from ti_pipeline_tests.shared_data import needs_shared
 
 KEY = "secret-key-123"
+EMPTY = Fault(200, b'{"posts":[]}')
 
 
 def client_of(site: Emulator, **settings) -> E621Client:
@@ -44,7 +55,8 @@ def test_the_recorded_search_comes_whole_in_order_and_without_doubles():
         assert ids(client, "fluffy rating:s", 10_000) == [record["id"] for record in records]
         assert client.count("fluffy rating:s") == 572
         pages = [entry.query.get("page") for entry in site.asked("/posts.json")]
-    assert pages == [None, f"b{records[319]['id']}", f"b{records[571]['id']}"]
+    last = f"b{records[571]['id']}"  # the empty page that ends a search is asked for until it is believed
+    assert pages == [None, f"b{records[319]['id']}", last, last, last]
 
 
 @needs_shared
@@ -61,7 +73,7 @@ def test_order_pages_by_number_and_drops_doubles():
     expected = [r["id"] for r in sorted(records, key=lambda r: (-r["score"]["total"], -r["id"]))]
     with Emulator(records) as site:
         assert ids(client_of(site), "wolf order:score", 5000) == expected
-        assert [entry.query.get("page") for entry in site.log] == ["1", "2", "3", "4"]
+        assert [entry.query.get("page") for entry in site.log] == ["1", "2", "3", "4", "4", "4"]
         pages = client_of(site).search("wolf Order:score", 5000)
         found = [record["id"] for record in next(pages)]
         site.site.posts[900] = post(900, score={"total": 99})  # moves the last of page 1 to page 2
@@ -86,6 +98,127 @@ def test_a_page_that_repeats_itself_is_an_error_not_a_loop():
         site.fail("/posts.json", same_again(), times=9)
         with pytest.raises(SiteError, match="same page"):
             list(pages)
+
+
+@pytest.mark.parametrize("query", ["wolf", "wolf order:score"])
+@pytest.mark.parametrize("fault", [EMPTY, same_again()])
+def test_an_empty_page_or_a_repeated_one_in_the_middle_loses_nothing(query, fault):
+    with Emulator([post(i) for i in range(1, 1001)]) as site:
+        pages = client_of(site).search(query, 5000)
+        found = [record["id"] for record in next(pages)]
+        for page in pages:
+            found += [record["id"] for record in page]
+            site.fail("/posts.json", fault, times=2)
+    assert found == list(range(1000, 0, -1))
+
+
+def test_numbered_pages_that_repeat_themselves_are_an_error_not_a_loop():
+    with Emulator([post(i) for i in range(1, 701)]) as site:
+        pages = client_of(site).search("wolf order:score", 5000)
+        next(pages)
+        site.fail("/posts.json", same_again(), times=99)
+        with pytest.raises(SiteError, match="same page"):
+            list(pages)
+        assert len(site.log) < 20
+
+
+def test_numbered_pages_end_with_the_750th():
+    def one_post_a_page(request: Request, number: int) -> Answer:
+        return Answer(body=json.dumps({"posts": [post(10_000 - number)]}).encode())
+
+    with Scripted(one_post_a_page) as site:
+        assert len(ids(client_of(site), "wolf order:score", 5000)) == 750
+        assert [request.query["page"] for request in site.log] == [str(page) for page in range(1, 751)]
+
+
+@pytest.mark.parametrize("query", ["wolf", "wolf order:id"])
+@pytest.mark.parametrize("limit", [5000, 700])
+def test_a_search_goes_on_behind_the_pages_that_are_there(query, limit):
+    with Emulator([post(i) for i in range(1, 1001)]) as site:
+        whole = list(client_of(site).search(query, limit))
+        asked = [entry.query for entry in site.log]
+        for cut in range(1, len(whole) + 1):
+            site.log.clear()
+            assert [*whole[:cut], *client_of(site).search(query, limit, after=whole[:cut])] == whole
+            assert [entry.query for entry in site.log] == asked[cut:]
+
+
+def test_a_site_without_counts_has_none():
+    with Scripted(lambda *_: Answer(404, b'{"success":false,"reason":"not found"}')) as site:
+        assert client_of(site).count("wolf") is None
+    with Scripted(lambda *_: Answer(401, b"{}")) as site, pytest.raises(SiteError, match="401"):
+        client_of(site).count("wolf")
+
+
+def test_posts_by_their_ids_deleted_ones_too():
+    records = {i: post(i) for i in range(1, 251)}
+
+    def by_id(request: Request, number: int) -> Answer:
+        wanted = re.fullmatch(r"id:([\d,]+) status:any", request.query["tags"])
+        found = [records[int(i)] for i in wanted[1].split(",") if int(i) in records]
+        return Answer(body=json.dumps({"posts": found[:10] if number == 0 else found}).encode())
+
+    with Scripted(by_id) as site:
+        client = client_of(site)
+        assert list(client.posts([])) == []
+        assert sorted(r["id"] for r in client.posts(range(1, 251))) == list(range(1, 251))
+        assert len(site.log) == 4  # three batches, and one once more for what it had left out
+        assert [r["id"] for r in client.posts([999, 7, 7])] == [7]
+        assert len(site.log) == 4 + 3
+
+
+@pytest.mark.parametrize("sent", [0, 20])
+def test_an_answer_that_stalls_is_asked_for_again(sent):
+    body = json.dumps({"posts": [post(4)]}).encode()
+
+    def slow(request: Request, number: int) -> Answer:
+        return Answer(body=body, sent=sent, stall=True) if number < 2 else Answer(body=body)
+
+    with Scripted(slow) as site:
+        assert ids(client_of(site, timeout=0.2), "wolf", 1) == [4]
+        assert len(site.log) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_the_site_is_given_the_time_it_asks_for(status, form):
+    asked_for = []
+
+    def busy(request: Request, number: int) -> Answer:
+        if number:
+            return Answer(body=b'{"count": 3}')
+        asked_for.append(int(time.time()) + 2)
+        told = "1" if form == "seconds" else email.utils.formatdate(asked_for[0], usegmt=True)
+        return Answer(status, b"<html>", {"Retry-After": told})
+
+    with Scripted(busy) as site:
+        assert client_of(site).count("wolf") == 3
+        assert time.time() >= (asked_for[0] if form == "date" else asked_for[0] - 1)
+        if form == "seconds":
+            assert site.log[1].moment - site.log[0].moment >= 1
+
+
+def test_a_time_to_wait_that_is_none_is_the_usual_backoff():
+    def busy(request: Request, number: int) -> Answer:
+        return Answer(body=b'{"count": 3}') if number else Answer(429, b"", {"Retry-After": "soon"})
+
+    with Scripted(busy) as site:
+        assert client_of(site).count("wolf") == 3
+
+
+def test_what_the_site_asks_of_one_thread_all_wait_for(monkeypatch):
+    held = []
+
+    def busy(request: Request, number: int) -> Answer:
+        return Answer(body=b'{"count": 3}') if number else Answer(429, b"", {"Retry-After": "600"})
+
+    with Scripted(busy) as site:
+        client = client_of(site)
+        queue = client._session.get_adapter(site.url).limiter.queue
+        waits = urllib3.util.retry.time
+        monkeypatch.setattr(waits, "sleep", lambda seconds: held.append((seconds, queue.locked())))
+        assert client.count("wolf") == 3
+    assert (600, True) in held
 
 
 @pytest.mark.parametrize("fault", [BUSY, UNAVAILABLE, PAGE_INSTEAD, CUT, Fault(200, b'{"posts":[')])
@@ -184,7 +317,9 @@ def test_all_clients_and_threads_share_one_evenly_spaced_rate(monkeypatch):
         first, second = client_of(site), client_of(site, api_key=None)
         limiter = first._session.get_adapter(site.url).limiter
         assert limiter is second._session.get_adapter(site.url).limiter
-        assert limiter is not polite_session("x", per_second=1.0, backoff=0).get_adapter(site.url).limiter
+        assert (
+            limiter is not polite_session("x", site=site.url, per_second=1.0, backoff=0).get_adapter(site.url).limiter
+        )
         acquire = limiter.try_acquire
         monkeypatch.setattr(limiter, "try_acquire", lambda name, **kw: turns.append(name) or acquire(name, **kw))
         site.fail("/posts.json", UNAVAILABLE, times=3)
@@ -194,8 +329,69 @@ def test_all_clients_and_threads_share_one_evenly_spaced_rate(monkeypatch):
         for thread in threads:
             thread.join()
         assert len(turns) == len(site.log) == 5
-        rate = polite_session("x", per_second=1.0, backoff=0).get_adapter(site.url).limiter.buckets()[0].rates[0]
+        rate = (
+            polite_session("x", site=site.url, per_second=1.0, backoff=0)
+            .get_adapter(site.url)
+            .limiter.buckets()[0]
+            .rates[0]
+        )
         assert (rate.limit, rate.interval) == (1, 1000)
+
+
+_ASKS_AGAIN_AND_AGAIN = """
+import sys
+from ti_pipeline.e621.client import E621Client
+client = E621Client(sys.argv[1], username="tester", per_second=2.0, backoff=0.0)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(3):
+    client.count("wolf")
+"""
+
+
+def test_all_processes_of_a_machine_share_one_rate(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Scripted(lambda *_: Answer(body=b'{"count": 3}')) as site:
+        command = [sys.executable, "-c", _ASKS_AGAIN_AND_AGAIN, site.url]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        askers = [subprocess.Popen(command, **pipes) for _ in range(3)]
+        for asker in askers:
+            assert asker.stdout.readline() == "ready\n"
+        for asker in askers:
+            asker.stdin.write("go\n")
+            asker.stdin.flush()
+        assert [asker.communicate(timeout=60) and asker.returncode for asker in askers] == [0, 0, 0]
+    moments = sorted(request.moment for request in site.log)
+    assert len(moments) == 9
+    assert moments[-1] - moments[0] >= 8 * 0.5 - 0.1  # alone, each of the three would need one second
+
+
+def test_rates_that_the_site_would_bear_are_kept_in_a_file_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(manners, "_shared_turns", functools.cache(manners._shared_turns.__wrapped__))
+    adapter = polite_session("x", site="https://e621.net", per_second=1.0, backoff=0).get_adapter("https://e621.net")
+    other = polite_session("x", site="https://e926.net", per_second=1.0, backoff=0).get_adapter("https://e926.net")
+    assert adapter.limiter is other.limiter  # one operator, one patience
+    assert [(rate.limit, rate.interval) for rate in adapter.limiter.buckets()[0].rates] == [(1, 1000)]
+    assert list(tmp_path.glob("*.sqlite"))
+
+
+def test_credentials_are_not_in_what_a_failure_says(tmp_path):
+    with Emulator([post(1)], login=("tester", "another-key")) as site:
+        client = client_of(site, api_key=KEY)
+        said = [repr(client), str(client)]
+        for ask in (lambda: client.count("wolf"), lambda: client.download(f"{site.url}/data/a.png", tmp_path / "a")):
+            try:
+                ask()
+            except (SiteError, DownloadError):
+                said.append(traceback.format_exc())
+    try:
+        client.count("wolf")  # the site is gone by now
+    except SiteError:
+        said.append(traceback.format_exc())
+    encoded = base64.b64encode(f"tester:{KEY}".encode()).decode()
+    assert len(said) == 5
+    assert not any(KEY in text or encoded in text for text in said)
 
 
 def test_credentials_go_to_the_site_and_nowhere_else(tmp_path, caplog):

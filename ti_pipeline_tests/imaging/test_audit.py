@@ -32,7 +32,8 @@ def test_good_and_bad_pictures_each_have_their_row(tmp_path):
     drawing(200, 100).save(tmp_path / "good.png")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "cut.jpg").write_bytes(jpeg(drawing(), 90)[:3000])
-    table = images_table({7: "good.png", 3: "empty.png", 5: "cut.jpg", 4: None}, ["ok", "ok", "ok", "failed"])
+    paths = {7: "good.png", 3: "empty.png", 5: "cut.jpg", 4: None, 9: None}  # nobody wants the dropped post's picture
+    table = images_table(paths, ["ok", "ok", "ok", "failed", "dropped"])
     seen = []
     audit = audit_images(table, root=tmp_path, progress=lambda *step: seen.append(step))
     assert TABLES["image_audit"].problems(audit) == []

@@ -45,6 +45,7 @@ def train_all(base, *runs: Run) -> list[tuple[str, int, torch.Tensor]]:
 def reference(base, run: Run, updates: int) -> tuple[torch.Tensor, list[float]]:
     """Textual inversion as diffusers' example does it: a grown table, its DDPM scheduler, AdamW over the new rows."""
     from diffusers import DDPMScheduler
+    from diffusers.training_utils import compute_snr
 
     encoder, v = copy.deepcopy(base.text_encoder), run.variant
     table = encoder.get_input_embeddings()
@@ -55,7 +56,7 @@ def reference(base, run: Run, updates: int) -> tuple[torch.Tensor, list[float]]:
     options = {k: base.scheduler_config[k] for k in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
     scheduler = DDPMScheduler(**options)
     optimizer = torch.optim.AdamW([grown.weight], lr=v.learning_rate, weight_decay=0.0)
-    losses = []
+    losses, weighed = [], not v.min_snr_gamma
     for done in range(updates):
         chosen = pictures_of(v.seed, done, 0, pictures=4, batch_size=v.batch_size, accumulation=1)
         clean = run.latents[chosen]
@@ -69,21 +70,29 @@ def reference(base, run: Run, updates: int) -> tuple[torch.Tensor, list[float]]:
         states = encoder(torch.tensor(rows)).last_hidden_state
         predicted = base.unet(scheduler.add_noise(clean, drawn, times), times, states).sample
         aim = drawn if base.prediction_type == "epsilon" else scheduler.get_velocity(clean, drawn, times)
-        loss = torch.nn.functional.mse_loss(predicted, aim)
+        loss = (predicted - aim).square().mean(dim=(1, 2, 3))
+        if v.min_snr_gamma:
+            snr = compute_snr(scheduler, times)
+            weights = snr.clamp(max=v.min_snr_gamma) / (snr if base.prediction_type == "epsilon" else snr + 1)
+            weighed |= bool((weights != 1).any())
+            loss = weights * loss
+        loss = loss.mean()
         optimizer.zero_grad()
         loss.backward()
         grown.weight.grad[:size] = 0
         optimizer.step()
         losses.append(float(loss.detach()))
+    assert weighed, "no draw that the weights concern"
     return grown.weight.detach()[size:], losses
 
 
+@pytest.mark.parametrize("gamma", [None, 1.0])
 @pytest.mark.parametrize("place", ["tiny", "v"])
-def test_it_equals_a_plain_reference(bases_folder, place):
+def test_it_equals_a_plain_reference(bases_folder, place, gamma):
     from ti_pipeline.inversion.base_models import load_base
 
     base = load_base(place, BaseModelSource(folder=place), folder=bases_folder, device="cpu")
-    run = run_of(base, batch_size=2, initializer="wolf")
+    run = run_of(base, batch_size=2, initializer="wolf", min_snr_gamma=gamma)
     expected, losses = reference(base, run, 5)
     train_all(base, run)
     assert [row[0] for row in run.log] == pytest.approx(losses, rel=1e-4)

@@ -13,7 +13,7 @@ def source(**values):
 
 
 def fetch(folder, client=None, **values):
-    return fetch_posts(source(**values), folder=folder, client=client, seed=3)
+    return fetch_posts(source(**values), folder=folder, answers=folder / "answers", client=client, seed=3)
 
 
 def test_demo(tmp_path):

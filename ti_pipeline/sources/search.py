@@ -1,0 +1,157 @@
+"""A study's search on the site: asked page by page, resumed where it broke off, compared with the last time.
+
+Here: what is asked for, pages kept aside, posts that have left the search. Not here: the protocol (`e621.client`), the
+files of kept answers (`e621.answers`), or which records are used (`e621.policy`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ti_pipeline.e621.answers import PagesAside, read_answers, write_answers
+from ti_pipeline.e621.records import LEFT_SEARCH
+from ti_pipeline.sources.reading import Reading, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from ti_pipeline.e621.client import E621Client, Page
+    from ti_pipeline.progress import Progress
+    from ti_pipeline.studies import E621Source
+
+__all__ = ["kept_search", "search_site"]
+
+_LIMIT = re.compile(r"(?:^|(?<=\s))limit:(\d+)(?=\s|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What a study asks for: `limit` posts of `query`."""
+
+    query: str
+    limit: int
+
+    @classmethod
+    def of(cls, source: E621Source) -> _Search:
+        """Read a study's source. Raises `SourceError` where it asks for nothing."""
+        written = (source.query or "").strip()
+        limits = [int(number) for number in _LIMIT.findall(written)]
+        query = " ".join(_LIMIT.sub("", written).split())
+        if not query:
+            raise SourceError("source.query is empty: write the search there as you would on the site")
+        if 0 in limits:
+            raise SourceError("source.query asks for no posts: leave out limit:0")
+        if not limits or "limit" in source.model_fields_set:
+            limits.append(source.limit)
+        return cls(_limited_to_ratings(query, source.ratings), min(limits))
+
+
+def search_site(source: E621Source, client: Callable[[], E621Client], *, folder: Path, progress: Progress) -> Reading:
+    """Return the records of a study's search, and keep them as they came in `folder`; `client` makes who asks.
+
+    A search that broke off goes on behind its last complete page. Posts that the same search found the last time and
+    finds no more are records too, marked with why, so that nothing goes on using them. Raises `SourceError` where
+    nothing is found, and what the client raises.
+    """
+    wanted, path, site = _Search.of(source), _path(folder), client()
+    search = {"site": site.url, "query": wanted.query, "limit": wanted.limit}
+    kept = read_answers(path)
+    before = kept.records if kept is not None and kept.search == search else []
+    pages = PagesAside(folder, search | {"login": site.logged_in}, before=path)
+    found, notes = _found(wanted, site, pages, progress)
+    if not found:
+        pages.discard()
+        raise SourceError(f"source.query: the site finds no posts for {wanted.query!r}")
+    gone = _gone(wanted, before, found, site)
+    write_answers(path, search, [*found, *gone])
+    pages.discard()
+    return Reading([*found, *gone], [*notes, *_news(before, found, gone)], path)
+
+
+def kept_search(source: E621Source, *, folder: Path) -> Reading:
+    """Return the records that the site gave for a study's search, without asking it again.
+
+    Raises `SourceError` where none are kept, or those of another search.
+    """
+    wanted, path = _Search.of(source), _path(folder)
+    kept = read_answers(path)
+    if kept is None:
+        raise SourceError(f"{path} is not there: the site was not asked yet, so ask it")
+    if (kept.search.get("query"), kept.search.get("limit")) != (wanted.query, wanted.limit):
+        raise SourceError(f"{path} answers another search than source.query now says: ask the site again")
+    return Reading(kept.records, [f"made from the answers kept in {path.name}; the site was not asked"], path)
+
+
+def _path(folder: Path) -> Path:
+    return folder / "posts.jsonl.gz"
+
+
+def _found(wanted: _Search, client: E621Client, pages: PagesAside, progress: Progress) -> tuple[Page, list[str]]:
+    """Return what the search finds, and remarks; every complete page is kept aside at once."""
+    count = client.count(wanted.query)
+    done = pages.read()
+    found = [record for page in done for record in page]
+    notes = [f"the search {wanted.query!r}: {'an unknown number of' if count is None else count} posts on the site"]
+    notes += [f"going on behind {len(done)} pages of a search that broke off"] if done else []
+    expected = wanted.limit if count is None else min(count, wanted.limit)
+    progress(0, expected, notes[0])
+    for number, page in enumerate(client.search(wanted.query, wanted.limit, after=done), start=len(done)):
+        pages.add(number, page)
+        found += page
+        progress(len(found), max(expected, len(found)), "posts")
+    if len(found) < expected:
+        progress(len(found), len(found), "posts")
+        notes.append(f"{len(found)} of them came: others have gone meanwhile, or run again")
+    return found, notes
+
+
+def _gone(wanted: _Search, before: Page, found: Page, client: E621Client) -> Page:
+    """Return the posts of the last time that the search finds no more, as the site shows them now.
+
+    Where the limit cuts a search off, older posts that newer ones pushed out have not gone anywhere.
+    """
+    from ti_pipeline.e621.client import is_ordered
+
+    there = {record["id"] for record in found}
+    cut = len(found) >= wanted.limit and not is_ordered(wanted.query)
+    missing = [record for record in before if record["id"] not in there and not (cut and record["id"] < min(there))]
+    # Once gone, a post is asked about no more: if it comes back, the search finds it.
+    known = [record for record in missing if LEFT_SEARCH in record]
+    asked = [record["id"] for record in missing if LEFT_SEARCH not in record]
+    now = {record["id"]: record for record in client.posts(asked)}
+    return [*known, *(_marked(post_id, now.get(post_id)) for post_id in asked)]
+
+
+def _marked(post_id: int, record: Mapping[str, Any] | None) -> dict[str, Any]:
+    if record is None:
+        reason = "gone: the site no longer knows this post"
+        return {"id": post_id, "problem": reason, LEFT_SEARCH: reason}
+    return {**record, LEFT_SEARCH: "the study's search no longer finds this post"}
+
+
+def _news(before: Page, found: Page, gone: Page) -> list[str]:
+    """Return what is new since the last time in one line, or nothing the first time."""
+    if not before:
+        return []
+    last = {record["id"]: record for record in before}
+    new = sum(record["id"] not in last for record in found)
+    changed = sum(_change(last.get(record["id"], record)) != _change(record) for record in found)
+    left = sum(LEFT_SEARCH not in last[record["id"]] for record in gone)
+    return [f"since the last time: {new} posts new, {changed} changed, {left} gone"]
+
+
+def _change(record: Mapping[str, Any]) -> tuple[Any, bool]:
+    """Return what differs after an edit: the site's own count of changes, and whether we had marked the post."""
+    return record.get("change_seq"), LEFT_SEARCH in record
+
+
+def _limited_to_ratings(query: str, ratings: Sequence[str]) -> str:
+    """Ask only for the allowed ratings, so that the limit counts usable posts; each record is checked all the same."""
+    if re.search(r"(^|[\s~-])rating:", query, re.IGNORECASE):
+        return query
+    if len(ratings) == 1:
+        return f"{query} rating:{ratings[0]}"
+    return query + "".join(f" -rating:{letter}" for letter in "sqe" if letter not in ratings)
