@@ -64,7 +64,7 @@ class Emulator:
         self._pages, self._over = 0, False
         self._attempts: collections.Counter[str] = collections.Counter()
         self._lock = threading.RLock()
-        self._listeners = {"site": Listener(self, "site", port, stall)}
+        self._port, self._listeners = port, dict[str, Listener]()
 
     @property
     def url(self) -> str:
@@ -97,7 +97,7 @@ class Emulator:
         return self.site.files
 
     def __enter__(self) -> Self:
-        self._listeners["site"].start()
+        self._address("site")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -195,7 +195,8 @@ class Emulator:
             if server not in self._listeners:
                 if self._over:
                     raise RuntimeError(f"the emulator is over, and never opened its {server} host")
-                self._listeners[server] = Listener(self, server, 0, self._stall)
+                port = self._port if server == "site" else 0
+                self._listeners[server] = Listener(self, server, port, self._stall)
                 self._listeners[server].start()
             return self._listeners[server].url
 
