@@ -118,6 +118,12 @@ class Emulator:
             self._changes.append((pages, change))
             self._change()
 
+    @property
+    def pending_changes(self) -> int:
+        """How many changes still wait for their page."""
+        with self._lock:
+            return len(self._changes)
+
     def asked(self, path: str) -> list[Entry]:
         """Return the requests so far whose path starts with `path`, in order."""
         return [entry for entry in self.log if entry.path.startswith(path)]
