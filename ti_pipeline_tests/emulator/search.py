@@ -2,7 +2,8 @@
 
 Not here: paging (`paging`), deleted posts (hidden by `site` unless `sees_deleted`), the numbers compared (`measures`).
 Where the reference is silent: tags and metatag names in any case; days are UTC's; the last `order:` wins and all ties
-fall to the higher id; a number that is none finds nothing; an unclosed group ends with the query.
+fall to the higher id, those of `_asc` to the lower; a number that is none finds nothing; an unclosed group ends with
+the query.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Search:
         if name == "id" and upwards:
             return newest[::-1]
         if name in ORDERS:
-            return sorted(newest, key=lambda facts: ORDERS[name](facts) * (1 if upwards else -1))
+            ordered = sorted(newest, key=lambda facts: (ORDERS[name](facts), facts.id))
+            return ordered if upwards else ordered[::-1]
         return newest
 
 

@@ -188,7 +188,7 @@ QUERIES = {
     "wolf order:id_desc": [5, 2, 1],
     "-order:id wolf": [5, 2, 1],
     "solo order:score": [3, 1, 9, 5],
-    "order:score_asc solo": [9, 5, 3, 1],
+    "order:score_asc solo": [5, 9, 1, 3],
     "fox order:favcount": [3, 2],
     "id:1..3 order:mpixels": [3, 2, 1],
     "id:1..3 order:landscape": [2, 3, 1],
