@@ -6,11 +6,10 @@ Here: reading them from the site's database export, its API or files, alias chai
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
-from ti_pipeline.files import sha256_of, write_atomically
+from ti_pipeline.e621.site_exports import INDEX, SiteExportError, fetch_file, fetch_index, read_index
+from ti_pipeline.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +36,6 @@ __all__ = [
 CATEGORY_NAMES = ("general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore")
 # The tags that an artist's name implies who is on one of the site's lists.
 DO_NOT_POST_LISTS = ("avoid_posting", "conditional_dnp")
-INDEX = "db_exports.json"  # the site's list of its exports, with the sha256 of each; lies beside the files
 
 _LINK = ("antecedent_name", "consequent_name", "status")
 # What files are called at the site and by people, and the columns that are used.
@@ -64,7 +62,10 @@ def read_catalog(folder: Path) -> dict[str, pd.DataFrame]:
     missing file or column, a wrong sha256, a value that is none, and links that form a circle.
     """
     found = {table: _find(folder, table) for table in _FILES}
-    checksums = {f"{entry['name']}.csv.gz": entry["checksum"] for entry in _index(folder / INDEX)}
+    try:
+        checksums = {f"{name}.csv.gz": export.checksum for name, export in read_index(folder / INDEX).items()}
+    except SiteExportError as error:
+        raise CatalogError(str(error)) from error
     for path in found.values():
         if path is not None and path.name in checksums and sha256_of(path) != checksums[path.name]:
             raise CatalogError(f"{path} has not the sha256 that {INDEX} beside it tells; delete it and fetch it again")
@@ -77,19 +78,18 @@ def fetch_export(client: E621Client, folder: Path) -> dict[str, pd.DataFrame]:
     A file that is there with today's sha256 is not fetched again. Raises `CatalogError` where the site has no such
     export, or what comes has another sha256.
     """
-    _download(client, f"{client.url}/{INDEX}", folder / INDEX)
-    entries = {entry["name"]: entry for entry in _index(folder / INDEX)}
-    missing = sorted(set(_SITE_NAMES.values()) - set(entries))
-    if missing:
-        raise CatalogError(f"{client.url}/{INDEX} lists no {', '.join(missing)}; ask the API (ask_api) instead")
-    for name in _SITE_NAMES.values():
-        entry, target = entries[name], folder / f"{name}.csv.gz"
-        if target.exists() and sha256_of(target) == entry["checksum"]:
-            continue
-        with write_atomically(target) as aside:
-            _download(client, urljoin(f"{client.url}/", entry["url"]), aside)
-            if sha256_of(aside) != entry["checksum"]:
-                raise CatalogError(f"{entry['url']} has not the sha256 that the site tells; run again later")
+    try:
+        listed = fetch_index(client, folder)
+        missing = sorted(set(_SITE_NAMES.values()) - set(listed))
+        if missing:
+            raise CatalogError(f"{client.url}/{INDEX} lists no {', '.join(missing)}; ask the API (ask_api) instead")
+        for name in _SITE_NAMES.values():
+            target = folder / f"{name}.csv.gz"
+            if not target.exists() or sha256_of(target) != listed[name].checksum:
+                fetch_file(client, listed[name], target)
+    except SiteExportError as error:
+        hint = "set TI_CATALOG to a folder with the export's files, or ask the API (ask_api)"
+        raise CatalogError(f"{error}; {hint}") from error
     return read_catalog(folder)
 
 
@@ -179,32 +179,6 @@ def _require_no_circle(links: pd.DataFrame, what: str) -> None:
     raise CatalogError(
         f"the site's {what} form a circle: {circle}; use an older export (TI_CATALOG) until it is mended"
     )
-
-
-def _download(client: E621Client, url: str, target: Path) -> None:
-    from ti_pipeline.e621.client import DownloadError
-
-    try:
-        client.download(url, target)
-    except DownloadError as error:
-        hint = "set TI_CATALOG to a folder with the export's files, or ask the API (ask_api)"
-        raise CatalogError(f"{url}: {error}; {hint}") from error
-
-
-def _index(path: Path) -> list[dict[str, str]]:
-    """Return name, sha256 and address of every file of the export, from the site's own list; none without a list."""
-    if not path.exists():
-        return []
-    try:
-        answer = json.loads(path.read_text(encoding="utf-8"))
-        rows = answer["db_exports"] if isinstance(answer, dict) else answer
-        found = [{field: row[field] for field in ("name", "checksum", "url")} for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CatalogError(f"{path} is not the site's list of exports ({error!r}); delete it and try again") from error
-    wrong = [row for row in found if not all(isinstance(value, str) for value in row.values())]
-    if wrong:
-        raise CatalogError(f"{path} has an entry that is not name, checksum and url: {wrong[0]}; delete it")
-    return [row | {"checksum": row["checksum"].lower()} for row in found]
 
 
 def _find(folder: Path, table: str) -> Path | None:
