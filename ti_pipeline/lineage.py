@@ -82,6 +82,16 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "sha256": (("posts", "file_url"),),
         "file_size": (("posts", "file_url"),),
     },
+    "provenance": {
+        "post_id": (("images", "post_id"),),
+        "artists": (("posts", "tags_artist"),),
+        "contributors": (("posts", "tags_contributor"),),
+        "sources": (("posts", "sources"),),
+        "rating": (("posts", "rating"),),
+        "page": (("posts", "post_id"), ("posts", "file_url")),
+        "file_url": (("posts", "file_url"),),
+        **{name: (("images", name),) for name in ("path", "md5", "sha256")},
+    },
     "image_audit": {
         "post_id": (("images", "post_id"),),
         **dict.fromkeys(
@@ -140,6 +150,8 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
             "validation_loss",
             "moved",
             "mean_norm",
+            "nearest_tokens",
+            "nearest_cosine",
         ),
         (("crops", "path"), ("crops", "sha256"), ("captions", "caption")),
     ),
@@ -170,7 +182,10 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "checkpoint": (("evaluation_scores", "checkpoint"),),
         "step": (("evaluation_scores", "step"),),
         **dict.fromkeys(
-            ("score", "low", "high", "pictures", "mismatches", "rank", "best", "tied"),
+            (
+                *("score", "low", "high", "behind", "behind_low", "behind_high", "p"),
+                *("pictures", "mismatches", "rank", "best", "tied", "pareto", "overfit"),
+            ),
             (("evaluation_scores", "score"), ("evaluation_scores", "metric")),
         ),
     },

@@ -43,13 +43,16 @@ __all__ = [
     "Crops",
     "Curation",
     "DemoSource",
+    "E621ExportSource",
     "E621Source",
     "Evaluation",
     "FocalWeights",
     "FolderSource",
+    "Publish",
     "Sampler",
     "Shares",
     "Source",
+    "Stage",
     "Study",
     "Variant",
 ]
@@ -78,6 +81,9 @@ class _SourceBase(_Model):
     opt_out_file: str | None = Field(
         default=None, description="Text file with one artist a line whose pictures are never used."
     )
+    licence: str | None = Field(
+        default=None, description="Licence of the pictures, where they have one; stands in provenance and attribution."
+    )
 
 
 class DemoSource(_SourceBase):
@@ -102,15 +108,33 @@ class FolderSource(_SourceBase):
     )
 
 
-class E621Source(_SourceBase):
-    """A search on e621, written as on the site."""
+class _SearchBase(_SourceBase):
+    """What every search may say."""
 
-    kind: Literal["e621"]
     query: str | None = Field(default=None, description="The search; left empty until its owner fills it in.")
     limit: int = Field(default=500, ge=1, le=100_000, description="At most this many posts.")
 
 
-Source = Annotated[DemoSource | FolderSource | E621Source, Field(discriminator="kind")]
+class E621Source(_SearchBase):
+    """A search on e621, written as on the site."""
+
+    kind: Literal["e621"]
+
+
+class E621ExportSource(_SearchBase):
+    """The same search in the site's posts dump; only the records of its hits are asked from the site."""
+
+    kind: Literal["e621_export"]
+    dump: str | None = Field(
+        default=None,
+        description=(
+            "The dump (`posts.csv.gz`) or its folder; relative paths start at the study file. Environment variables "
+            "expand. `TI_POSTS_DUMP` if unset; without either, it is downloaded from the site once."
+        ),
+    )
+
+
+Source = Annotated[DemoSource | FolderSource | E621Source | E621ExportSource, Field(discriminator="kind")]
 
 
 class BaseModelSource(_Model):
@@ -288,6 +312,16 @@ class CaptionPlan(_Model):
         return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
 
 
+class Stage(_Model):
+    """One part of a variant's training: its own pictures, number of updates and learning rate."""
+
+    crop: NameOrNumber = Field(description="Crop set whose pictures are trained on.")
+    steps: int = Field(ge=1, description="Optimizer updates of this stage.")
+    learning_rate: LearningRateText | None = Field(
+        default=None, description="Rate or schedule, its steps counted from the stage's start; the variant's if unset."
+    )
+
+
 class Variant(_Model):
     """One embedding to train. `common:` gives values to all variants of a study; a variant overrides them."""
 
@@ -299,15 +333,37 @@ class Variant(_Model):
     clip_skip: int = Field(default=1, ge=1, le=12, description="Use the n-th last hidden state (1 = the last).")
     steps: int | None = Field(default=None, ge=1, description="Optimizer updates, at most.")
     epochs: int | None = Field(default=None, ge=1, description="Passes over the pictures, at most.")
+    stages: list[Stage] = Field(
+        default=[],
+        description="Parts of the training one after another, in place of `crop`, `steps` and `epochs`: for example "
+        "simple backgrounds first, then complex ones at a lower rate. Crop sets of one size.",
+    )
     learning_rate: LearningRateText = Field(
         default=0.005,
         description="A number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step).",
     )
     batch_size: int = Field(default=1, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
-    optimizer: Literal["adamw"] = "adamw"
+    lr_scheduler: Literal["constant", "cosine"] = Field(
+        default="constant", description="Shape laid over the learning rate: as it is, or falling to 0 as half a cosine."
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="Updates in which the learning rate rises from 0.")
+    optimizer: Literal["adamw", "lion", "prodigy"] = Field(
+        default="adamw",
+        description="adamw, or (extra `optimizers`) lion or prodigy; prodigy finds its own rate: learning_rate 1.",
+    )
     seed: Seed | None = Field(default=None, description="Seed of every draw; the study's seed if unset.")
+    start: Literal["text", "vocabulary", "file"] = Field(
+        default="text",
+        description="What the vectors start from: `initializer`, draws with the vocabulary's mean and standard "
+        "deviation, or `initializer_file`.",
+    )
     initializer: str = Field(default="*", description="Text whose token vectors start the embedding; empty = zeros.")
+    initializer_file: str | None = Field(
+        default=None,
+        description="An embedding to go on from (`start: file`), in any web UI's format; relative paths start at the "
+        "study file.",
+    )
     templates: list[PromptLine] = Field(
         default=["[name], [filewords]"],
         min_length=1,
@@ -315,6 +371,12 @@ class Variant(_Model):
     )
     shuffle_tags: bool = Field(default=False, description="Shuffle a caption's tags at each step.")
     drop_tags: Share = Field(default=0.0, description="Chance of each tag to be left out at each step.")
+    keep_tags: int = Field(default=0, ge=0, description="This many first tags are neither shuffled nor left out.")
+    long_prompts: Literal["fit", "chunks", "cut"] = Field(
+        default="fit",
+        description="What happens beyond CLIP's 75 tokens: captions lose the tags that tell least until they fit, or "
+        "prompts are encoded in chunks of 75 as in A1111, or cut off. Prompts without a caption are cut for `fit`.",
+    )
     latents: Literal["once", "deterministic", "random"] = Field(
         default="once", description="Sample each latent once, take its mean, or sample anew at each step."
     )
@@ -325,6 +387,18 @@ class Variant(_Model):
         gt=0,
         description="Weigh each timestep's loss by min(SNR, this) / SNR (v-prediction: SNR + 1); 5 is usual.",
     )
+    noise_offset: float = Field(
+        default=0.0, ge=0, le=1, description="Noise of this deviation on a whole channel of a latent; 0.05 is usual."
+    )
+    max_norm: float | None = Field(
+        default=None, gt=0, description="Longest a vector may be, in mean lengths of the base's own token vectors."
+    )
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="Checkpoints hold the vectors' moving average with this decay."
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop when this many checkpoints in a row have not lowered validation loss."
+    )
     checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
     token: Token | None = Field(
         default=None,
@@ -334,15 +408,24 @@ class Variant(_Model):
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
-        if self.steps is None and self.epochs is None:
+        if self.stages:
+            if any(given is not None for given in (self.steps, self.epochs, self.crop)):
+                raise ValueError("`stages` bring crop and steps: set crop, steps and epochs to null beside them")
+        elif self.steps is None and self.epochs is None:
             raise ValueError("give steps, epochs or both (whichever ends first)")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> Self:
+        if (self.start == "file") != (self.initializer_file is not None):
+            raise ValueError("`start: file` and `initializer_file` go together: give both or neither")
         return self
 
 
 class Sampler(_Model):
     """A sampler with its settings, named as web UIs do."""
 
-    name: Literal["DDIM", "Euler a"] = "DDIM"
+    name: Literal["DDIM", "Euler a", "DPM++ 2M Karras"] = "DDIM"
     steps: int = Field(default=20, ge=1, le=1000)
     cfg: float = Field(default=7.0, ge=1, le=50, description="Classifier-free guidance scale.")
 
@@ -388,6 +471,15 @@ class Evaluation(_Model):
     )
 
 
+class Publish(_Model):
+    """Where finished releases are sent, beside the data folder; nowhere unless a study says so."""
+
+    url: str = Field(
+        min_length=1,
+        description="Folder or fsspec address (`s3://`, `gs://`, `hf://`, a mounted drive) for the releases' folders.",
+    )
+
+
 class Study(_Model):
     """One YAML file: everything from the source to the evaluation of its variants."""
 
@@ -406,6 +498,7 @@ class Study(_Model):
     common: dict[str, Any] = Field(default={}, description="Values for every variant that does not set its own.")
     variants: dict[Name, Variant] = Field(min_length=1)
     evaluation: Evaluation = Evaluation()
+    publish: Publish | None = Field(default=None, description="Where releases are sent; null keeps them here.")
 
     def named_curations(self) -> dict[str, Curation]:
         """Return every curation by name; `default` is the study's own `curation`."""
@@ -414,7 +507,7 @@ class Study(_Model):
     def variant(self, name: str) -> Variant:
         """Return a variant with its open references (captions, crop, resolution, seed, token) filled in."""
         variant = self.variants[name]
-        crop = variant.crop or next(iter(self.crops.named()))
+        crop = self.crops_of(name)[0]
         return variant.model_copy(
             update={
                 "captions": variant.captions or next(iter(self.captions)),
@@ -424,6 +517,13 @@ class Study(_Model):
                 "token": (variant.token or name).replace("{study}", self.name).replace("{variant}", name),
             }
         )
+
+    def crops_of(self, name: str) -> list[str]:
+        """Return the crop sets that a variant trains on, in order, each once."""
+        variant = self.variants[name]
+        if variant.stages:
+            return list(dict.fromkeys(stage.crop for stage in variant.stages))
+        return [variant.crop or next(iter(self.crops.named()))]
 
     @model_validator(mode="before")
     @classmethod
@@ -443,6 +543,12 @@ class Study(_Model):
         if broken:
             wanted = "; ".join(f"{'.'.join(location)}: no {name!r}" for location, name, _ in broken)
             raise PydanticCustomError("broken_references", "{wanted}", {"wanted": wanted, "broken": broken})
+        for name, variant in self.variants.items():
+            sizes = sorted({self.crops.named()[crop].size for crop in self.crops_of(name)})
+            if len(sizes) > 1 and variant.resolution is None:
+                raise ValueError(
+                    f"variants.{name}: its stages' crop sets have the sizes {sizes}; give a resolution to train at"
+                )
         return self
 
 
@@ -459,3 +565,6 @@ def _broken_references(study: Study) -> Iterator[tuple[tuple[str, ...], str, lis
             yield ("variants", name, "captions"), variant.captions, list(study.captions)
         if variant.crop is not None and variant.crop not in crops:
             yield ("variants", name, "crop"), variant.crop, list(crops)
+        for index, stage in enumerate(variant.stages):
+            if stage.crop not in crops:
+                yield ("variants", name, "stages", str(index), "crop"), stage.crop, list(crops)

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ti_pipeline.assets.policy import policy_of
+from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import STUDIES, plan_partitions, split, study_with_plans
@@ -58,18 +58,15 @@ def tagger_tags(
 
 @dg.asset(
     **_COMMON,
-    ins={
-        **_of_study("tag_frequencies", "post_tags"),
-        **_IMPLICATIONS,
-        "tag_aliases": dg.AssetIn(metadata=OPTIONAL),
-    },
+    ins=_of_study("tag_frequencies", "post_tags") | _IMPLICATIONS,
+    deps=[name for name in CATALOG if name not in _IMPLICATIONS],
 )
 def vocabulary(
     context: dg.AssetExecutionContext,
+    store: DataStore,
     tag_frequencies: dict[str, pd.DataFrame],
     post_tags: dict[str, pd.DataFrame],
     tagger_tags: dict[str, pd.DataFrame],
-    tag_aliases: pd.DataFrame,
     tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """Which tags captions of this plan may use; every dropped tag keeps the rule and the numbers that dropped it."""
@@ -84,7 +81,7 @@ def vocabulary(
         frequencies, uses = tag_frequencies[study], post_tags[study]
         if _plan(key).source == "tagger":
             frequencies, uses = counted_like(frequencies, tagger_tags[key]), tagger_tags[key]
-        policy = policy_of(STUDIES[study], tag_aliases, tag_implications)
+        policy = policy_of(STUDIES[study], store)
         # A harmless tag may contain an excluded word; in a caption it would read as that word.
         worded = {tag for tag in frequencies.tag if policy.refuses_text(tag)}
         return frequencies, uses, policy.excluded | worded

@@ -19,7 +19,7 @@ Frames = dict[str, pd.DataFrame]
 
 
 def _stored(store: DataStore, table: str, partition: str | None) -> pd.DataFrame:
-    """Return a table that the checked one was made from (empty where the optional catalog was never made)."""
+    """Return a table that the checked one was made from (empty where it was never made)."""
     from upath import UPath
 
     from ti_pipeline.schemas import TABLES
@@ -28,30 +28,46 @@ def _stored(store: DataStore, table: str, partition: str | None) -> pd.DataFrame
     return TABLES[table].empty() if frame is None else frame
 
 
-def _excluded_in(store: DataStore, frames: Frames, column: str) -> list[str]:
-    aliases, implications = (_stored(store, name, None) for name in ("tag_aliases", "tag_implications"))
+def _excluded_in(store: DataStore, frames: Frames) -> list[str]:
     problems = []
     for key, frame in frames.items():
-        policy = policy_of(STUDIES[split(key).study], aliases, implications)
-        tags = frame[column].explode() if column == "tags" else frame[column]
-        found = [tag for tag in sorted(set(tags.dropna())) if policy.refuses_tags([tag])]
+        policy = policy_of(STUDIES[split(key).study], store)
+        found = [tag for tag in sorted(set(frame.tag)) if policy.refuses_tags([tag])]
         problems += [f"{key}: excluded tag {tag!r}" for tag in found]
     return problems
 
 
 @table_check("post_tags", blocking=True, description="No tag of the content policy's exclusion list.")
 def no_excluded_tags_in_posts(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
-    return verdict(_excluded_in(store, frames, "tag"))
+    return verdict(_excluded_in(store, frames))
 
 
 @table_check("vocabulary", blocking=True, description="No excluded tag is kept for captions.")
 def no_excluded_tags_in_vocabulary(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
-    return verdict(_excluded_in(store, {k: f[f.kept] for k, f in frames.items()}, "tag"))
+    return verdict(_excluded_in(store, {k: f[f.kept] for k, f in frames.items()}))
 
 
-@table_check("captions", blocking=True, description="No excluded tag in any caption.")
+@table_check("captions", blocking=True, description="No caption says an excluded tag.")
 def no_excluded_tags_in_captions(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
-    return verdict(_excluded_in(store, frames, "tags"))
+    problems = []
+    for key, frame in frames.items():
+        policy = policy_of(STUDIES[split(key).study], store)
+        said = {text: tag for text in sorted(set(frame.caption)) if (tag := policy.refuses_text(text))}
+        problems += [f"{key}: {text!r} says {tag!r}" for text, tag in said.items()]
+    return verdict(problems)
+
+
+@table_check("training_set", blocking=True, description="No picture of a post that the content policy refuses.")
+def no_refused_pictures(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    from ti_pipeline.e621.records import refused
+
+    problems = []
+    for study, frame in frames.items():
+        posts = _stored(store, "posts", study)
+        used = posts[posts.post_id.isin(frame.post_id[frame.kept])]
+        reasons = refused(used, policy_of(STUDIES[study], store))
+        problems += [f"{study}: post {post_id}: {reason}" for post_id, reason in reasons.items()]
+    return verdict(problems)
 
 
 @table_check("training_set", blocking=True, description="No two kept pictures are the same or nearly so.")
@@ -170,7 +186,7 @@ def _cut_captions(key: str, captions: pd.DataFrame) -> dict[str, int]:
 
     cut = {}
     for name, variant in _variants_of(key):
-        if variant.long_captions == "cut":
+        if variant.long_prompts == "cut":
             template = max(variant.templates, key=len)
             over = captions_over_budget(
                 captions, vectors=variant.vectors, tokenizer=clip_tokenizer(), template=template
@@ -183,6 +199,7 @@ CONTENT_CHECKS = (
     no_excluded_tags_in_posts,
     no_excluded_tags_in_vocabulary,
     no_excluded_tags_in_captions,
+    no_refused_pictures,
     no_duplicate_pictures,
     enough_pictures,
     crops_are_exact,

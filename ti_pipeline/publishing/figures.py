@@ -114,7 +114,7 @@ def crop_sheets(results: StudyResults) -> dict[str, Picture]:
     """Return, per crop set that any variant trains on, an even sample of its crops."""
     from ti_pipeline.imaging.contact_sheet import contact_sheet
 
-    used = {str(results.study.variant(name).crop) for name in results.study.variants}
+    used = {crop for name in results.study.variants for crop in results.study.crops_of(name)}
     sheets = {}
     for name, crops in results.crops.items():
         good = crops[(crops.status == "ok") & crops.path.notna()]

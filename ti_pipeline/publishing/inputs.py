@@ -34,6 +34,7 @@ class StudyResults:
     tag_frequencies: pd.DataFrame
     tag_pairs: pd.DataFrame
     images: pd.DataFrame
+    provenance: pd.DataFrame
     image_audit: pd.DataFrame
     training_set: pd.DataFrame
     evaluation_grids: pd.DataFrame

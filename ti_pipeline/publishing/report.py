@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
 from ti_pipeline.publishing.untrusted import visible, web_address
-from ti_pipeline.publishing.verdict import OVERALL, boards, mismatches, place_of, verdict
+from ti_pipeline.publishing.verdict import OVERALL, boards, measures, mismatches, place_of, verdict
 from ti_pipeline.tagging.tokens import CLIP_TOKENIZER
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "verdict": verdict(results),
         "boards": boards(results),
         "mismatches": _by_axis(results),
+        "measures": measures(results),
         "scorer": place_of(study.evaluation.scorer),
         "grids": grids,
         "stages": sections.stages(results),
@@ -145,13 +146,18 @@ def _own_warnings(results: StudyResults, advice: list[Advice] | None, curations:
     ]
     incomplete = results.evaluation_grids[results.evaluation_grids.missing > 0]
     found += [f"{row.grid}: {row.missing} pictures are missing" for row in incomplete.itertuples()]
+    found += [
+        f"{row.checkpoint}: {row.copies} of its pictures look like copies of pictures that were trained on"
+        for row in measures(results)
+        if row.copies
+    ]
     failed = int((results.images.status == "failed").sum())
     return [*found, f"{failed} pictures could not be fetched"] if failed else found
 
 
 def _attribution(results: StudyResults) -> dict[str, Any]:
     curations = attribution.curations_of(results.study, results.study.variants)
-    table = attribution.attribution_table(results.posts, results.training_set, results.images, curations)
+    table = attribution.attribution_table(results.provenance, results.training_set, curations)
     return {
         "artists": attribution.artists_counted(table),
         "attribution": list(table.head(_MOST_PICTURES_LISTED).itertuples()),

@@ -66,11 +66,11 @@ def advise(name: str, variant: Variant, vocabulary: pd.DataFrame, captions: pd.D
         longer=int((lengths > variant.vectors + token_budget(variant.vectors)).sum()),
         pictures_per_tag=float(kept.median()) if len(kept) else 0.0,
     )
-    told.warnings.extend(_warnings(told, variant.long_captions))
+    told.warnings.extend(_warnings(told, variant.long_prompts))
     return told
 
 
-def _warnings(told: Advice, long_captions: str) -> list[str]:
+def _warnings(told: Advice, long_prompts: str) -> list[str]:
     found = []
     if told.vectors > _MOST_VECTORS:
         found.append(
@@ -98,7 +98,7 @@ def _warnings(told: Advice, long_captions: str) -> list[str]:
             "a threshold (the seed log's belief; how high is not measured); see `balance` and `min_count`"
         )
     if told.longer:
-        happens = {"fit": "lose tags", "cut": "lose their tail", "chunks": "are encoded in chunks"}[long_captions]
+        happens = {"fit": "lose tags", "cut": "lose their tail", "chunks": "are encoded in chunks"}[long_prompts]
         found.append(
             f"{told.longer} of {told.captions} captions are longer than the {told.budget} tokens that {told.vectors} "
             f"vectors leave: they {happens}"

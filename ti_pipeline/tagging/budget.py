@@ -90,7 +90,7 @@ def fit_captions(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templa
 
 def trained_captions(captions: pd.DataFrame, variant: Variant) -> pd.DataFrame:
     """Return the captions that a variant trains on: its plan's, made to fit where the variant asks for that."""
-    if variant.long_captions != "fit":
+    if variant.long_prompts != "fit":
         return captions
     return fit_captions(captions, vectors=variant.vectors, tokenizer=clip_tokenizer(), templates=variant.templates)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors, short_hash
 from ti_pipeline.publishing.inputs import StudyResults
 from ti_pipeline.schemas import TABLES
+from ti_pipeline.sources.provenance import provenance_table
 from ti_pipeline.studies import Study
 
 HOSTILE_TAGS = [
@@ -55,7 +56,7 @@ def build_study():
             "crops": {"sizes": [64]},
             "captions": {"plan": {"per_image": 2}},
             "common": {"base": "base", "steps": 20, "token": "{study}-{variant}", "learning_rate": "0.02:10, 0.005"},
-            "variants": {"a": {"vectors": 2, "clip_skip": 2}, "b": {"vectors": 70, "long_captions": "cut"}},
+            "variants": {"a": {"vectors": 2, "clip_skip": 2}, "b": {"vectors": 70, "long_prompts": "cut"}},
             "evaluation": {
                 "scorer": {"folder": "/home/someone/clip"},
                 "axes": {name: {"prompt": f"{v[0]}, [name]", "values": v} for name, v in AXES.items()},
@@ -122,9 +123,11 @@ def picture_tables(root):
         {"post_id": n, "status": "ok", "reason": "", "split": split[n], "path": f"crops/tiny/64/{n}.png", "size": 64}
         for n in range(1, 5)
     ]
-    return {
-        "posts": frame("posts", posts),
-        "images": frame("images", images),
+    for row in images[:4]:
+        row["sha256"] = hashlib.sha256((root / row["path"]).read_bytes()).hexdigest()
+    tables = {"posts": frame("posts", posts), "images": frame("images", images)}
+    return tables | {
+        "provenance": provenance_table(**tables, root=root, source=build_study().source),
         "image_audit": frame("image_audit", audit),
         "training_set": frame("training_set", training),
         "crops": {"64": frame("crops", crops)},
@@ -179,7 +182,7 @@ def trained_tables(root):
                     "pt_path": f"embeddings/tiny/{variant}/{name}.pt",
                     "safetensors_path": f"embeddings/tiny/{variant}/{name}.safetensors", "sha256": hashes[0],
                     "pt_sha256": hashes[1], "short_hash": short_hash(tensor), "moved": 1.0, "mean_norm": 1.0,
-                    "mean_loss": 0.4,
+                    "mean_loss": 0.4, "nearest_tokens": "wolf " * vectors, "nearest_cosine": 0.9,
                 }
             )  # fmt: skip
         embeddings[variant] = frame("embedding", rows)
@@ -234,7 +237,8 @@ def evaluation_tables(root):
             {
                 "axis": "overall", "variant": variant, "checkpoint": checkpoint, "step": int(step), "score": score,
                 "low": low, "high": high, "pictures": 8, "mismatches": wrong, "rank": rank, "best": rank == 1,
-                "tied": high >= 0.875,
+                "tied": high >= 0.875, "behind": 0.875 - score, "behind_low": 0.1, "behind_high": 0.6, "p": 0.031,
+                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10",
             }
         )  # fmt: skip
     return {

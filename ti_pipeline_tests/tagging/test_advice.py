@@ -55,5 +55,5 @@ def test_many_tags_for_one_vector_and_rare_tags():
 @pytest.mark.parametrize(
     ("setting", "words"), [("fit", "lose tags"), ("cut", "lose their tail"), ("chunks", "encoded in chunks")]
 )
-def test_what_happens_to_long_captions_is_said(setting, words):
-    assert advice(64, CaptionPlan(), long_captions=setting).warnings[-1].endswith(words)
+def test_what_happens_to_long_prompts_is_said(setting, words):
+    assert advice(64, CaptionPlan(), long_prompts=setting).warnings[-1].endswith(words)
