@@ -30,7 +30,7 @@ ASSETS = {
     "evaluation_images": {"embedding"} | POLICY,
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
-    "dataset": {"captions", "crops"},
+    "dataset": {"posts", "captions", "crops"} | POLICY,
     "leaderboard": {"embedding", "evaluation_scores"},
 }
 JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "demo", "purge"}

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import (
@@ -18,6 +19,7 @@ from ti_pipeline.partitions import (
     studies_of_crops,
     studies_of_plans,
     study_partitions,
+    study_with_variants,
     variant_partitions,
 )
 from ti_pipeline.partitions import studies_of_variants as of_variants
@@ -95,7 +97,9 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
     ins={
         "captions": dg.AssetIn(partition_mapping=plans_of_variants),
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
+        "posts": dg.AssetIn(partition_mapping=study_with_variants),
     },
+    deps=CATALOG,
     group_name="publishing",
     code_version="1",
     kinds={"file"},
@@ -105,6 +109,7 @@ def dataset(
     store: DataStore,
     captions: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
+    posts: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """The variant's crops with their captions in a folder for other trainers: kohya's `.txt`, `metadata.jsonl`."""
     from ti_pipeline.tagging.budget import trained_captions
@@ -113,7 +118,11 @@ def dataset(
     study, part = split(context.partition_key)
     (written,) = captions.values()
     pictures = pd.concat(crops.values()).drop_duplicates("post_id")  # stages may share pictures
-    told = trained_captions(written, STUDIES[study].study.variant(part))
+    loaded = STUDIES[study]
+    policy = policy_of(loaded, store)
+    require_clean_texts(loaded, part, written, policy)
+    require_allowed_pictures(loaded, pictures, posts, policy)
+    told = trained_captions(written, loaded.study.variant(part))
     usable = pictures[(pictures.status == "ok") & (pictures.split != "out")]
     folder = f"exports/{study}/{part}"
     reads = [f"crops/{study}/{split(key).part}" for key in crops]
