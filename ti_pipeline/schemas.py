@@ -388,7 +388,12 @@ _PURGES = Table(
     (
         Column("artist", "string", "the artist, in the spelling by which names are compared"),
         Column("study", "string", "the study; empty for what all studies share"),
-        Column("kind", "string", "what it is", among=("picture", "crop", "latents", "report", "embedding", "release")),
+        Column(
+            "kind",
+            "string",
+            "what it is",
+            among=("picture", "crop", "export", "latents", "report", "embedding", "release"),
+        ),
         Column("item", "string", "the file or folder, relative to the data folder"),
         Column("post_id", "int64", "the post that it was of", nullable=True, low=0),
         Column(

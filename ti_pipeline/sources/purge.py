@@ -27,7 +27,7 @@ __all__ = ["READS", "WRITES", "purge_artist"]
 
 # Folders of the data folder: those that a purge only reads, and those that it changes, in the order in which it does.
 READS = ("raw", "releases")
-WRITES = ("policy", "latents", "reports", "crops", "images", "tables")
+WRITES = ("policy", "latents", "reports", "exports", "crops", "images", "tables")
 _EVIDENCE = ("provenance", "posts")  # the tables that tell whose a picture is: the last to lose their rows
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -116,9 +116,11 @@ def _files(found: _Found, root: Path) -> Iterator[dict[str, Any]]:
     for study in of_studies:
         for path in sorted((root / "reports").glob(f"{study}.html")):  # shows pictures
             yield _row("report", path, root, study=study)
-        for path in sorted((root / "crops" / study).glob("*/*.png")):
-            if path.stem.isdigit() and int(path.stem) in found.posts[study]:
-                yield _row("crop", path, root, study=study, post_id=int(path.stem))
+        made = [("export", root / "exports" / study, "*/*.*"), ("crop", root / "crops" / study, "*/*.png")]
+        for kind, folder, pattern in made:
+            for path in sorted(folder.glob(pattern)):
+                if path.stem.isdigit() and int(path.stem) in found.posts[study]:
+                    yield _row(kind, path, root, study=study, post_id=int(path.stem))
     for md5 in sorted(set(found.pictures) - set(found.of_others)):
         study, post_id = min(found.pictures[md5])
         for path in sorted([*(root / "images" / md5[:2]).glob(f"{md5}.*"), *(root / "images").glob(f".{md5}*")]):

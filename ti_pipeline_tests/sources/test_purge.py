@@ -84,6 +84,10 @@ def fill(root: Path) -> None:
         for row in rows:
             (root / row["path"]).parent.mkdir(parents=True, exist_ok=True)
             (root / row["path"]).write_bytes(row["sha256"].encode())
+            for suffix in (".png", ".txt"):
+                exported = root / "exports" / study / "v" / f"{row['post_id']}{suffix}"
+                exported.parent.mkdir(parents=True, exist_ok=True)
+                exported.write_bytes(b"exported")
         (root / "reports").mkdir(exist_ok=True)
         (root / "reports" / f"{study}.html").write_text("pictures")
     tables.write("crops", "one__128", frame("crops", [crop(2, "crops/one/128")]))
@@ -151,6 +155,7 @@ def test_all_of_the_artist_is_gone_and_nothing_else(root: Path) -> None:
     assert bytes_below(root / "images") == sorted([b"second", b"shared", b"ninth", b"seventh"])
     crops = {(path.parts[-3], int(path.stem)) for path in (root / "crops").rglob("*.png")}
     assert crops == {("one", 2), ("one", 4), ("two", 9), ("three", 7)}
+    assert {(path.parts[-3], int(path.stem)) for path in (root / "exports").rglob("*.*")} == crops
     assert sorted(path.stem for path in (root / "reports").iterdir()) == ["three"]
     assert list((root / "latents").iterdir()) == []
     for path in (root / "tables").glob("*/*.parquet"):
