@@ -150,8 +150,8 @@ STEPS = [
 
 
 def test_a_run_killed_in_every_step_ends_as_if_it_had_not_been(pictures: Path, tmp_path: Path) -> None:
-    calm = Graph.new(tmp_path / "calm", study(pictures, steps=150))
-    rough = Graph.new(tmp_path / "rough", study(pictures, steps=150))
+    calm = Graph.new(tmp_path / "calm", study(pictures, steps=60))
+    rough = Graph.new(tmp_path / "rough", study(pictures, steps=60))
     for job, key in dict.fromkeys((job, key) for job, key, _ in STEPS):
         calm.job(job, key)
         for other, _, sign in STEPS:
