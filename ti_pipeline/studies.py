@@ -156,9 +156,9 @@ class Curation(_Model):
 class FocalWeights(_Model):
     """How much each detector pulls the crop; null = unused. Weights are renormalised over detectors that fired."""
 
-    face: Share | None = 0.9
-    saliency: Share | None = 0.5
-    corners: Share | None = 0.5
+    face: Share | None = Field(default=0.9, description="Heads that a cascade finds, and what looks like eyes.")
+    saliency: Share | None = Field(default=0.9, description="What differs from the picture's usual texture.")
+    corners: Share | None = 0.25
     entropy: Share | None = 0.15
 
 
