@@ -92,11 +92,12 @@ def crops(
 ) -> dict[str, pd.DataFrame]:
     """The training set cut to one square size around each picture's focal point."""
     from ti_pipeline.imaging.contact_sheet import contact_sheet
-    from ti_pipeline.imaging.crop import crop_pictures
+    from ti_pipeline.imaging.crop import crop_pictures, read_focal_points
 
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
         crop_set = STUDIES[study].study.crops.named()[part]
+        points = STUDIES[study].path.parent / crop_set.focal_points if crop_set.focal_points else None
         folder = f"crops/{study}/{part}"
         with store.work(reads=["images"], writes=[folder]) as root:
             return crop_pictures(
@@ -104,6 +105,7 @@ def crops(
                 root=root,
                 folder=folder,
                 crop_set=crop_set,
+                focal_points=read_focal_points(points) if points else None,
                 progress=LogProgress(context),
             )
 
