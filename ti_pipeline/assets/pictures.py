@@ -67,6 +67,7 @@ def training_set(
     image_audit: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Which pictures each curation of the study uses, with target shares met; each one left out has its reason."""
+    from ti_pipeline.imaging.agreement import agreement
     from ti_pipeline.imaging.contact_sheet import kept_and_rejected_sheet
     from ti_pipeline.imaging.curation import select_training_set
 
@@ -77,6 +78,7 @@ def training_set(
     metadata = {
         "kept": dg.MetadataValue.json({str(k): int(v) for k, v in table.groupby("curation").kept.sum().items()}),
         "left out": _reasons(table, ~table.kept),
+        "pixels and tags": dg.MetadataValue.json(agreement(image_audit, post_tags).to_dict("records")),
         "kept and rejected": picture(sheet, "contact sheet of kept and rejected pictures"),
     }
     return dg.MaterializeResult(value=table, metadata=metadata)
