@@ -181,43 +181,57 @@ class Curation(_Model):
 class FocalWeights(_Model):
     """How much each detector pulls the crop; null = unused. Weights are renormalised over detectors that fired."""
 
-    face: Share | None = 0.9
-    saliency: Share | None = 0.5
-    corners: Share | None = 0.5
+    face: Share | None = Field(default=0.9, description="Heads that a cascade finds, and what looks like eyes.")
+    saliency: Share | None = Field(default=0.9, description="What differs from the picture's usual texture.")
+    corners: Share | None = 0.25
     entropy: Share | None = 0.15
 
 
-class CropSet(_Model):
+class _Cropping(_Model):
+    """How crops are cut: what named crop sets inherit from `crops`."""
+
+    focal: FocalWeights = FocalWeights()
+    headroom: Annotated[float, Field(ge=0, le=0.2)] = Field(
+        default=0.05, description="How much room a subject has above it, beyond below, as a share of the side."
+    )
+    focal_points: str | None = Field(
+        default=None,
+        description="CSV with post_id, x, y (shares) of focal points given by hand; its path starts at the study file.",
+    )
+    max_upscale: float = Field(default=2.0, ge=1, description="Pictures that need more upscaling are left out.")
+    background: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] = Field(
+        default="#ffffff", description="Colour under transparent pixels."
+    )
+    format: Literal["png", "webp"] = Field(default="png", description="Format of the crops; both are lossless.")
+
+
+class CropSet(_Cropping):
     """The training set of one curation, cropped to one square size around its focal point."""
 
     size: Side = Field(description="Side of the square in pixels.")
     curation: Name = Field(default="default", description="Name of the curation whose pictures are cropped.")
-    focal: FocalWeights = FocalWeights()
-    max_upscale: float = Field(default=2.0, ge=1, description="Pictures that need more upscaling are left out.")
 
 
-class Crops(_Model):
+class Crops(_Cropping):
     """Crop sets: one per size in `sizes`, named by it, and named ones in `sets`, which inherit the other fields."""
 
     sizes: Annotated[list[Side], distinct] = Field(
         default=[512, 768], description="Sizes of crop sets without a name of their own."
     )
-    focal: FocalWeights = FocalWeights()
-    max_upscale: float = Field(default=2.0, ge=1)
     sets: dict[NameOrNumber, CropSet] = Field(default={}, description="Named crop sets, beside those of `sizes`.")
 
     def named(self) -> dict[str, CropSet]:
         """Return every crop set by name, those of `sizes` first; `sets` may redefine one of them."""
-        plain = {str(size): CropSet(size=size, focal=self.focal, max_upscale=self.max_upscale) for size in self.sizes}
-        return plain | self.sets
+        shared = {name: getattr(self, name) for name in _Cropping.model_fields}
+        return {str(size): CropSet(size=size, **shared) for size in self.sizes} | self.sets
 
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, data: Any) -> Any:
-        """Give named crop sets the focal weights and the upscaling limit of all."""
+        """Give named crop sets what is set for all."""
         if not isinstance(data, dict) or not isinstance(data.get("sets"), dict):
             return data
-        shared = {key: data[key] for key in ("focal", "max_upscale") if key in data}
+        shared = {key: data[key] for key in _Cropping.model_fields if key in data}
         return data | {"sets": {name: _over(shared, own) for name, own in data["sets"].items()}}
 
     @model_validator(mode="after")

@@ -88,6 +88,7 @@ def training_set(
 ) -> dg.MaterializeResult[Any]:
     """Which pictures each curation of the study uses, with target shares met; each one left out has its reason."""
     from ti_pipeline.e621.records import refused
+    from ti_pipeline.imaging.agreement import agreement
     from ti_pipeline.imaging.contact_sheet import kept_and_rejected_sheet
     from ti_pipeline.imaging.curation import select_training_set
 
@@ -102,6 +103,7 @@ def training_set(
         "kept": dg.MetadataValue.json({str(k): int(v) for k, v in table.groupby("curation").kept.sum().items()}),
         "left out": _reasons(table, ~table.kept),
         "refused since posts were read": dg.MetadataValue.json({str(k): v for k, v in reasons.items()}),
+        "pixels and tags": dg.MetadataValue.json(agreement(image_audit, post_tags).to_dict("records")),
         "kept and rejected": picture(sheet, "contact sheet of kept and rejected pictures"),
     }
     return dg.MaterializeResult(value=table, metadata=metadata)
@@ -117,11 +119,12 @@ def crops(
 ) -> dict[str, pd.DataFrame]:
     """The training set cut to one square size around each picture's focal point."""
     from ti_pipeline.imaging.contact_sheet import contact_sheet
-    from ti_pipeline.imaging.crop import crop_pictures
+    from ti_pipeline.imaging.crop import crop_pictures, read_focal_points
 
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
         crop_set = STUDIES[study].study.crops.named()[part]
+        points = STUDIES[study].path.parent / crop_set.focal_points if crop_set.focal_points else None
         folder = f"crops/{study}/{part}"
         with store.work(reads=["images"], writes=[folder]) as root:
             return crop_pictures(
@@ -129,6 +132,7 @@ def crops(
                 root=root,
                 folder=folder,
                 crop_set=crop_set,
+                focal_points=read_focal_points(points) if points else None,
                 progress=LogProgress(context),
             )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["audit_images"]
+__all__ = ["audit_images", "measured"]
 
 
 def audit_images(
@@ -47,7 +47,7 @@ def audit_images(
             picture = open_picture(root / image["path"])
         except PictureError as error:
             return _failed(post_id, error.reason), None
-        return _measured(post_id, picture)
+        return measured(post_id, picture)
 
     results = list(
         in_threads(
@@ -65,7 +65,7 @@ def _failed(post_id: int, reason: str) -> dict[str, Any]:
     return {"post_id": post_id, "status": "failed", "reason": reason}
 
 
-def _measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
+def measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
     """Return the audit row of a decoded picture, and its look for finding duplicates."""
     pixels = reduced(picture.rgb)
     grey = grey_levels(pixels)

@@ -3,13 +3,14 @@
 Here: files of one crop set and their index. Not here: where the square goes (`focal`), or which pictures are used
 (`curation`).
 
-A crop set's folder holds `<post_id>.png` and `index.json`. A crop is reused when the index says that it was made
-from a picture of the same content under the same settings, and the file still has the recorded sha256. Everything
-else in the folder is removed.
+A crop set's folder holds `<post_id>.png` (or `.webp`) and `index.json`. A crop is reused when the index says that it
+was made from a picture of the same content under the same settings, and the file still has the recorded sha256.
+Everything else in the folder is removed.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +18,25 @@ from PIL import Image
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
 from ti_pipeline.imaging.decode import PictureError, open_picture
-from ti_pipeline.imaging.focal import interest_map, place_square
+from ti_pipeline.imaging.focal import interest_map, place_square, square_at
 from ti_pipeline.imaging.measures import reduced
 from ti_pipeline.imaging.threads import in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
     from pathlib import Path
 
     import pandas as pd
 
     from ti_pipeline.studies import CropSet
 
-__all__ = ["crop_pictures"]
+__all__ = ["crop_pictures", "cut_square", "read_focal_points"]
 
 # Part of every crop's identity: raise it when the same settings would give other pixels.
-_VERSION = 1
+_VERSION = 2
 _INDEX = "index.json"
 _SAVE_INDEX_EVERY = 50
+_ENCODING: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True}}
 
 
 def crop_pictures(
@@ -43,14 +45,16 @@ def crop_pictures(
     root: Path,
     folder: str,
     crop_set: CropSet,
+    focal_points: Mapping[int, tuple[float, float]] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Crop the kept pictures of the crop set's curation; return the `crops` table, rows in the training set's order.
 
-    Crops are RGB PNG files of exactly `crop_set.size` pixels a side without metadata in `root/folder`, resized by
-    Lanczos on gamma-encoded values from the largest square (`focal.place_square`); nothing is ever padded. A picture
-    that cannot be read any more, or would be enlarged more than `max_upscale` times, is a row with status `failed`
-    and the reason. Raises ValueError when the training set does not know the curation.
+    Crops are RGB files, lossless, of exactly `crop_set.size` pixels a side without metadata in `root/folder`, resized
+    by Lanczos on gamma-encoded values from the largest square (`focal.place_square`, or around the post's point of
+    `focal_points`, given in shares of width and height); nothing is ever padded. A picture that cannot be read any
+    more, or would be enlarged more than `max_upscale` times, is a row with status `failed` and the reason. Raises
+    ValueError when the training set does not know the curation.
     """
     import pyarrow as pa
 
@@ -64,7 +68,8 @@ def crop_pictures(
 
     def crop(picture: dict[Hashable, Any]) -> dict[str, Any]:
         known = index.get(str(picture["post_id"]), {})
-        return _crop_one(picture, known, root=root, folder=folder, crop_set=crop_set)
+        focus = (focal_points or {}).get(int(picture["post_id"]))
+        return _crop_one(picture, known, root=root, folder=folder, crop_set=crop_set, focus=focus)
 
     rows: list[dict[str, Any]] = []
     for row in in_threads(crop, chosen, what="pictures cropped", progress=progress):
@@ -77,46 +82,83 @@ def crop_pictures(
     return from_arrow(pa.Table.from_pylist(rows, schema=schema))
 
 
+def read_focal_points(path: Path) -> dict[int, tuple[float, float]]:
+    """Return the focal points that people gave: a CSV with the columns post_id, x, y (shares of width and height).
+
+    The columns `focus_x` and `focus_y` of the crops table are such shares. Raises ValueError naming file and line.
+    """
+    points: dict[int, tuple[float, float]] = {}
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.DictReader(stream)
+        if not {"post_id", "x", "y"} <= set(rows.fieldnames or []):
+            raise ValueError(f"{path}:1: the first line must name the columns post_id,x,y")
+        for row in rows:
+            try:
+                post_id, x, y = int(row["post_id"]), float(row["x"]), float(row["y"])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}:{rows.line_num}: wants a post's id and two numbers, has {row}") from error
+            if not (0 <= x <= 1 and 0 <= y <= 1):
+                raise ValueError(f"{path}:{rows.line_num}: x and y are shares, 0 to 1; has {x:g}, {y:g}")
+            points[post_id] = (x, y)
+    return points
+
+
 def _crop_one(
-    picture: dict[Hashable, Any], known: dict[str, Any], *, root: Path, folder: str, crop_set: CropSet
+    picture: dict[Hashable, Any],
+    known: dict[str, Any],
+    *,
+    root: Path,
+    folder: str,
+    crop_set: CropSet,
+    focus: tuple[float, float] | None,
 ) -> dict[str, Any]:
     post_id, source = int(picture["post_id"]), root / picture["path"]
-    path = f"{folder}/{post_id}.png"
+    path = f"{folder}/{post_id}.{crop_set.format}"
     row = {"post_id": post_id, "split": picture["split"], "size": crop_set.size, "detectors": []}
     try:
-        identity = _identity(source, crop_set)
+        identity = _identity(source, crop_set, focus)
         if (
             known.get("identity") == identity
             and (root / path).exists()
             and sha256_of(root / path) == known.get("sha256")
         ):
             return row | known | {"status": "ok", "reason": "", "path": path}
-        square, facts = _cut(source, crop_set)
+        square, facts = cut_square(source, crop_set, focus=focus)
     except PictureError as error:
         return row | {"status": "failed", "reason": error.reason}
     with write_atomically(root / path) as aside:
-        square.save(aside, format="PNG")
+        square.save(aside, format=crop_set.format.upper(), **_ENCODING[crop_set.format])
     made = {"status": "ok", "reason": "", "path": path, "identity": identity, "sha256": sha256_of(root / path)}
     return row | facts | made
 
 
-def _identity(source: Path, crop_set: CropSet) -> str:
+def _identity(source: Path, crop_set: CropSet, focus: tuple[float, float] | None) -> str:
     """Return the fingerprint of everything that decides a crop's pixels."""
     try:
         content = sha256_of(source)
     except OSError as error:
         raise PictureError(source, f"cannot be read: {error.strerror}") from error
-    return fingerprint([_VERSION, content, crop_set.size, crop_set.focal.model_dump(), crop_set.max_upscale])
+    settings = crop_set.model_dump(exclude={"curation", "focal_points"})
+    return fingerprint([_VERSION, content, settings, focus])
 
 
-def _cut(source: Path, crop_set: CropSet) -> tuple[Image.Image, dict[str, Any]]:
-    """Return the square at its final size, and the table's facts about where it was cut."""
-    rgb = open_picture(source).rgb
+def cut_square(
+    source: Path, crop_set: CropSet, *, focus: tuple[float, float] | None = None
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Return the square at its final size, and the table's facts about where it was cut.
+
+    `focus` (shares of width and height) is a focal point that a person gave; without it the detectors decide.
+    Raises `PictureError` for a file that cannot be used or is too small.
+    """
+    rgb = open_picture(source, under=crop_set.background).rgb
     side = min(rgb.size)
     if crop_set.size > crop_set.max_upscale * side:
         raise PictureError(source, f"too small: needs more than {crop_set.max_upscale:g} times enlargement")
-    interest, detectors = interest_map(reduced(rgb), crop_set.focal)
-    placed = place_square(interest, rgb.width, rgb.height)
+    if focus is not None:
+        placed, detectors = square_at(*focus, rgb.width, rgb.height), ["manual"]
+    else:
+        interest, detectors = interest_map(reduced(rgb), crop_set.focal)
+        placed = place_square(interest, rgb.width, rgb.height, headroom=crop_set.headroom)
     box = (placed.left, placed.top, placed.left + side, placed.top + side)
     square = rgb.crop(box).resize((crop_set.size, crop_set.size), Image.Resampling.LANCZOS)
     return square, {
@@ -147,7 +189,7 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _remove_others(folder: Path, kept: set[Path]) -> None:
     """Remove crops of pictures no longer in the set, and what a killed run left half-written."""
-    for path in folder.glob("*.png"):
+    for path in (path for suffix in _ENCODING for path in folder.glob(f"*.{suffix}")):
         if path not in kept:
             path.unlink()
     for path in folder.glob(".*-partial*"):

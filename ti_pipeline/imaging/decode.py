@@ -9,7 +9,7 @@ What happens to unusual pictures:
   because nothing in the file says which value is white.
 - Pixels are converted to sRGB by the embedded ICC profile, CMYK included; a broken profile or EXIF block is ignored,
   as browsers do, since the pixels are intact.
-- Transparent pixels are laid over white. Palettes and bilevel pictures are expanded.
+- Transparent pixels are laid over white, or over the colour asked for. Palettes and bilevel pictures are expanded.
 - The EXIF turn is applied. Of an animation (or a TIFF of several pages) the first frame is used; `frames` counts
   them. A study that wants no animations forbids their tag.
 - Empty, truncated, unreadable, oversized and unknown files raise `PictureError`; truncated ones are never filled up.
@@ -84,11 +84,12 @@ class Picture:
     has_alpha: bool
 
 
-def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS, under: str = "#ffffff") -> Picture:
     """Decode a whole picture file; the format is told by content, whatever the file's name says.
 
     `max_pixels` (width × height) is compared with the size that the header states, before any pixel is decoded, so
-    that a decompression bomb costs no memory. Raises `PictureError` for every file that cannot be used.
+    that a decompression bomb costs no memory. `under` is the colour that shows through transparent pixels. Raises
+    `PictureError` for every file that cannot be used.
     """
     try:
         content = path.read_bytes()
@@ -97,7 +98,7 @@ def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     if not content:
         raise PictureError(path, "the file is empty")
     try:
-        return _decode(path, content, max_pixels)
+        return _decode(path, content, max_pixels, under)
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -116,7 +117,7 @@ def _damage(error: Exception) -> str:
     return f"truncated: {words}" if cut_short else f"damaged: {words}"
 
 
-def _decode(path: Path, content: bytes, max_pixels: int) -> Picture:
+def _decode(path: Path, content: bytes, max_pixels: int, under: str) -> Picture:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
@@ -124,7 +125,7 @@ def _decode(path: Path, content: bytes, max_pixels: int) -> Picture:
         mode, frames = image.mode, _frames(image)
         image.load()
         orientation = _orientation(image)
-        rgb, has_alpha = _to_rgb(path, image)
+        rgb, has_alpha = _to_rgb(path, image, under)
         if orientation in _TURNS:
             rgb = rgb.transpose(_TURNS[orientation])
         rgb.info.clear()  # Pillow would copy profiles, gamma and comments into every file saved from it
@@ -144,7 +145,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, bool]:
+def _to_rgb(path: Path, image: Image.Image, under: str) -> tuple[Image.Image, bool]:
     """Return 8-bit sRGB pixels and whether any pixel was not opaque."""
     if image.mode.startswith("I;16") or image.mode == "I":
         return _from_16_bit(path, image).convert("RGB"), False
@@ -160,9 +161,9 @@ def _to_rgb(path: Path, image: Image.Image) -> tuple[Image.Image, bool]:
     lowest, _ = alpha.getextrema()
     if lowest == 255:
         return colours, False
-    over_white = Image.new("RGB", image.size, "white")
-    over_white.paste(colours, mask=alpha)
-    return over_white, True
+    laid_over = Image.new("RGB", image.size, under)
+    laid_over.paste(colours, mask=alpha)
+    return laid_over, True
 
 
 def _from_16_bit(path: Path, image: Image.Image) -> Image.Image:

@@ -3,8 +3,9 @@
 Here: four weighted detectors, their common interest map, and the exact placement of the largest square. Not here:
 files, resizing (`crop`).
 
-The detectors and their default weights are those that trainers know from web UIs (face 0.9, corners 0.5, entropy
-0.15) plus saliency. No ready face detector is good on drawn animals, so faces are a hint among others.
+The detectors are those that trainers know from web UIs (face, corners, entropy) plus saliency. No ready face detector
+is good on drawn animals, so a face is where a cascade says so or where eyes seem to be, and a hint among others. What
+was measured, and why the constants here are as they are: `docs/decisions/0011-the-focal-crop.md`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import numpy as np
 from ti_pipeline.imaging.measures import grey_levels, shrunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from ti_pipeline.studies import FocalWeights
 
-__all__ = ["DETECTORS", "Placement", "best_offset", "interest_map", "place_square"]
+__all__ = ["DETECTORS", "Placement", "Window", "best_offset", "interest_map", "place_square", "square_at"]
 
 # Interest is kept in integers, so that sums are exact and ties are ties: this much over the whole picture.
 TOTAL_INTEREST = 2**32
@@ -33,9 +34,21 @@ TOTAL_INTEREST = 2**32
 # The cat-face cascade finds more on small pictures: on 66 drawn animal heads 26 % at 128 px, 20 % at 256, 8 % at 512.
 _FACE_SIDE = 128
 _SMALLEST_FACE = 24
+# Grey levels below which an area counts as dark, the sizes of eyes (pixels; share of the picture), how much of its box
+# a round area fills (an ellipse: 0.785), how much lighter its surroundings are, and how far an eye's interest spreads.
+_DARK = (50, 90)
+_SMALLEST_EYE, _LARGEST_EYE = 8, 0.015
+_ROUND = 0.6
+_LIGHTER = 40
+_EYE_SPREAD = 0.05
 _SALIENCY_SIDE = 64
 _ENTROPY_CELL = 16
 _ENTROPY_LEVELS = 16
+
+# What lies in the square's middle half counts three times, so that a subject stands in the middle, not just inside.
+_MIDDLE, _MIDDLE_EXTRA = 0.5, 2
+# Heads are above bodies: interest counts 1.5 times at the picture's top edge, 0.5 times at its bottom (in hundredths).
+_AT_TOP, _AT_BOTTOM = 150, 50
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,20 @@ class Placement:
     side: int
     focus_x: float
     focus_y: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of an axis, `start` pixels behind where the square begins and `length` pixels long.
+
+    `profile` is the interest summed across the axis, in any number of equal steps; interest is even within a step.
+    Interest inside the window counts `weight` times.
+    """
+
+    profile: NDArray[np.int64]
+    start: int
+    length: int
+    weight: int = 1
 
 
 def interest_map(pixels: NDArray[np.uint8], weights: FocalWeights) -> tuple[NDArray[np.int64], list[str]]:
@@ -73,6 +100,12 @@ _CASCADES = threading.local()  # OpenCV's classifiers keep state while they look
 
 
 def _faces(grey: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+    """Return the mean of heads and eyes, each spread over the same amount, or of those that were found."""
+    found = [part / part.sum() for part in (_heads(grey), _eyes(grey)) if part.any()]
+    return np.asarray(sum(found) / len(found)) if found else None
+
+
+def _heads(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return 1 on each head that the frontal cat-face cascade finds (it knows the face without ears and chin)."""
     import cv2
     import cv2.data
@@ -92,6 +125,34 @@ def _faces(grey: NDArray[np.uint8]) -> NDArray[np.float64] | None:
         rows = slice(max(0, top - down // 2), top + down + down // 4)
         found[rows, max(0, left - across // 4) : left + across + across // 4] = 1.0
     return found
+
+
+def _eyes(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return a soft spot around each small, dark, round area inside something lighter: eyes, pupils, noses."""
+    import cv2
+
+    found = np.zeros(grey.shape)
+    for level in _DARK:
+        _, _, boxes, _ = cv2.connectedComponentsWithStats((grey < level).astype(np.uint8), connectivity=8)
+        for left, top, across, down in boxes[1:][_like_eyes(boxes[1:], grey.shape)][:, :4]:
+            reach = max(2, max(across, down) // 2)
+            rows, columns = (
+                slice(max(0, top - reach), top + down + reach),
+                slice(max(0, left - reach), left + across + reach),
+            )
+            around = grey[rows, columns]
+            if np.median(around[around >= level]) - level >= _LIGHTER:
+                found[top + down // 2, left + across // 2] += 1.0
+    return np.asarray(cv2.GaussianBlur(found, (0, 0), _EYE_SPREAD * min(grey.shape))) if found.any() else found
+
+
+def _like_eyes(boxes: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Tell which areas (rows of left, top, width, height, pixels) are of an eye's size and roundness and inside."""
+    left, top, across, down, pixels = boxes.T
+    small = (pixels >= _SMALLEST_EYE) & (pixels <= _LARGEST_EYE * shape[0] * shape[1])
+    rounded = (pixels >= _ROUND * across * down) & (across <= 2 * down) & (down <= 2 * across)
+    inside = (left > 0) & (top > 0) & (left + across < shape[1]) & (top + down < shape[0])
+    return np.asarray(small & rounded & inside)
 
 
 def _saliency(grey: NDArray[np.uint8]) -> NDArray[np.float64] | None:
@@ -144,18 +205,50 @@ DETECTORS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float64] | None]] 
 }
 
 
-def place_square(interest: NDArray[np.int64], width: int, height: int) -> Placement:
+def place_square(interest: NDArray[np.int64], width: int, height: int, *, headroom: float = 0.05) -> Placement:
     """Place the largest square of a `width` × `height` picture, given the interest map of its reduced copy.
 
     The square has the picture's shorter side, so it moves along the longer one alone, pixel by pixel
-    (`best_offset`), and never reaches outside. The focal point is the centre of mass of the interest.
+    (`best_offset`), and never reaches outside. It covers the most interest, its middle half counting three times and
+    the upper part of the picture more than the lower. `headroom` (share of the side) moves that middle half down, so
+    that what it holds has more room above. The focal point is the centre of mass of the interest.
     """
-    down, across = interest.sum(axis=1), interest.sum(axis=0)
-    focus_x, focus_y = _centre(across), _centre(down)
+    focus_x, focus_y = _centre(interest.sum(axis=0)), _centre(interest.sum(axis=1))
     side = min(width, height)
-    left = best_offset(across, width, side, focus_x) if width > side else 0
-    top = best_offset(down, height, side, focus_y) if height > side else 0
+    rows = np.rint(np.linspace(_AT_TOP, _AT_BOTTOM, interest.shape[0])).astype(np.int64)
+    weighed = interest * rows[:, None]
+    left = top = 0
+    if width > side:
+        left = best_offset(_windows(weighed.T, side, along=0.0, across=headroom), width, side, focus_x)
+    elif height > side:
+        top = best_offset(_windows(weighed, side, along=headroom, across=0.0), height, side, focus_y)
     return Placement(left, top, side, focus_x, focus_y)
+
+
+def square_at(focus_x: float, focus_y: float, width: int, height: int) -> Placement:
+    """Place the largest square of a picture as nearly around a focal point (shares of width and height) as it fits."""
+    side = min(width, height)
+    left, top = (
+        min(max(round(focus * length - side / 2), 0), length - side)
+        for focus, length in ((focus_x, width), (focus_y, height))
+    )
+    return Placement(left, top, side, focus_x, focus_y)
+
+
+def _windows(interest: NDArray[np.int64], side: int, *, along: float, across: float) -> list[Window]:
+    """Return the square and its middle half as windows along axis 0; both shifts are shares of the side.
+
+    The square spans axis 1, so which columns its middle half covers is the same for every placement.
+    """
+    columns = interest.shape[1]
+    first = round(columns * ((1 - _MIDDLE) / 2 + across))
+    middle = interest[:, first : first + max(1, round(columns * _MIDDLE))]
+    start = round(side * ((1 - _MIDDLE) / 2 + along))
+    length = min(round(side * _MIDDLE), side - start)
+    return [
+        Window(interest.sum(axis=1), 0, side),
+        Window(middle.sum(axis=1), start, length, weight=_MIDDLE_EXTRA),
+    ]
 
 
 def _centre(profile: NDArray[np.int64]) -> float:
@@ -163,22 +256,28 @@ def _centre(profile: NDArray[np.int64]) -> float:
     return float((profile * middles).sum() / profile.sum())
 
 
-def best_offset(profile: NDArray[np.int64], length: int, window: int, focus: float) -> int:
-    """Return where a window of `window` pixels on an axis of `length` pixels covers the most interest.
+def best_offset(windows: Sequence[Window], length: int, side: int, focus: float) -> int:
+    """Return where a square of `side` pixels begins on an axis of `length` pixels to cover the most interest.
 
-    `profile` is the interest summed across the axis, in any number of equal steps; interest is even within a step.
-    All `length - window + 1` offsets are compared exactly, by a summed-area table in integers. Among equally good
-    ones the one whose middle is nearest to `focus` (0..1 of the axis) is taken, then the one nearest to the middle
-    of the axis, then the first.
+    All `length - side + 1` places are compared exactly, by summed-area tables in integers. Among equally good ones
+    the one whose middle is nearest to `focus` (0..1 of the axis) is taken, then the one nearest to the middle of the
+    axis, then the first.
     """
-    steps = len(profile)
-    sums = np.concatenate([[0], np.cumsum(profile)])
+    places = length - side + 1
+    covered = sum(_covered(window, length, places) for window in windows)
+    good = np.flatnonzero(covered == np.max(covered))
+    to_focus = np.abs(good + side / 2 - focus * length)
+    to_middle = np.abs(good + side / 2 - length / 2)
+    return int(good[np.lexsort((good, to_middle, to_focus))[0]])
+
+
+def _covered(window: Window, length: int, places: int) -> NDArray[np.int64]:
+    """Return the interest inside a window, times its weight and `length`, for each place that the square can have."""
+    steps = len(window.profile)
+    sums = np.concatenate([[0], np.cumsum(window.profile)])
     # Interest left of pixel x, times `length`: whole steps, then the part of the step that x lies in.
     position = np.arange(length + 1, dtype=np.int64) * steps
     step, part = np.divmod(position, length)
-    before = sums[step] * length + part * np.append(profile, 0)[step]
-    covered = before[window:] - before[: length - window + 1]
-    good = np.flatnonzero(covered == covered.max())
-    to_focus = np.abs(good + window / 2 - focus * length)
-    to_middle = np.abs(good + window / 2 - length / 2)
-    return int(good[np.lexsort((good, to_middle, to_focus))[0]])
+    before = sums[step] * length + part * np.append(window.profile, 0)[step]
+    first, last = window.start, window.start + window.length
+    return np.asarray(window.weight * (before[last : last + places] - before[first : first + places]))

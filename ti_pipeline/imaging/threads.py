@@ -33,6 +33,8 @@ def in_threads(
 
     `progress(done, total, what)` is called in the caller's thread as results come.
     """
+    import cv2.data  # noqa: F401 - OpenCV's first import swaps modules: threads that import it meanwhile find half of it
+
     executor = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1))
     try:
         for done, result in enumerate(executor.map(function, items), start=1):

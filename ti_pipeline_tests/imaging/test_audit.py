@@ -11,15 +11,8 @@ from ti_pipeline.imaging.audit import audit_images
 from ti_pipeline.imaging.duplicates import Look, duplicates_of
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.imaging.pictures import drawing
+from ti_pipeline_tests.imaging.tables import images_table
 from ti_pipeline_tests.shared_data import PICTURES, needs_shared
-
-
-def images_table(paths, statuses=None):
-    rows = [
-        {"post_id": post_id, "status": status, "reason": "" if status == "ok" else "gone", "path": path}
-        for (post_id, path), status in zip(paths.items(), statuses or ["ok"] * len(paths), strict=True)
-    ]
-    return pd.DataFrame(rows).assign(md5=None, sha256=None, file_size=pd.array([pd.NA] * len(rows), dtype="Int64"))
 
 
 def jpeg(picture, quality):

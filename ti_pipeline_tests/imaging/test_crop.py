@@ -8,7 +8,7 @@ from PIL import Image, ImageCms
 
 from ti_pipeline.files import sha256_of
 from ti_pipeline.imaging import crop as crop_module
-from ti_pipeline.imaging.crop import crop_pictures
+from ti_pipeline.imaging.crop import crop_pictures, read_focal_points
 from ti_pipeline.imaging.verify import crop_problems
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CropSet, FocalWeights
@@ -171,3 +171,55 @@ def test_a_disk_error_stops_the_run_and_leaves_no_half_file(root, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         cropped(root, training_set(1))
     assert list((root / FOLDER).iterdir()) == []
+
+
+def test_a_focal_point_given_by_hand_overrides_the_detectors(root):
+    (root / "points.csv").write_text("post_id,x,y,why\n1,0.3,0.5,the ear\n\n2,0.5,0.0,\n", encoding="utf-8")
+    points = read_focal_points(root / "points.csv")
+    assert points == {1: (0.3, 0.5), 2: (0.5, 0.0)}
+    chosen = training_set(1, 2, 3)
+    by_detectors = cropped(root, chosen)
+    age(root)
+    crops = crop_pictures(
+        chosen, root=root, folder=FOLDER, crop_set=CropSet(size=64, focal_points="points.csv"), focal_points=points
+    )
+    assert crops.left.tolist()[:2] == [10, 0]  # 0.3 × 200 in the middle of a square of 100
+    assert crops.top[1] == 0
+    assert crops.focus_x.tolist()[:2] == [0.3, 0.5]
+    assert crops.detectors[0] == ["manual"]
+    assert crops.detectors[2] == by_detectors.detectors[2]
+    assert rewritten(root) == {"1.png", "2.png"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,x,y\n1,0.5,0.5\n", r":1: the first line must name the columns post_id,x,y"),
+        ("post_id,x,y\n1,0.5\n", r":2: wants a post's id and two numbers"),
+        ("post_id,x,y\n1,0.5,0.5\n2,50,50\n", r":3: x and y are shares, 0 to 1; has 50, 50"),
+        ("post_id,x,y\n1,nan,0.5\n", r":2: x and y are shares"),
+    ],
+)
+def test_faults_of_focal_points_name_their_line(tmp_path, text, message):
+    (tmp_path / "points.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"points\.csv" + message):
+        read_focal_points(tmp_path / "points.csv")
+
+
+def test_webp_crops_have_the_same_pixels_and_replace_the_png_ones(root):
+    png = cropped(root, training_set(1))
+    with Image.open(root / png.path[0]) as picture:
+        expected = np.asarray(picture)
+    webp = cropped(root, training_set(1), format="webp")
+    assert webp.path.tolist() == [f"{FOLDER}/1.webp"]
+    with Image.open(root / webp.path[0]) as picture:
+        assert picture.format == "WEBP"
+        assert np.array_equal(picture, expected)
+    assert not (root / png.path[0]).exists()
+
+
+def test_transparent_pixels_take_the_declared_colour(root):
+    Image.new("RGBA", (80, 80), (1, 2, 3, 0)).save(root / "images/1.png")
+    crops = cropped(root, training_set(1), background="#336699")
+    with Image.open(root / crops.path[0]) as picture:
+        assert picture.getcolors() == [(64 * 64, (0x33, 0x66, 0x99))]

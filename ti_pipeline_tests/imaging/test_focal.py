@@ -5,7 +5,15 @@ import pytest
 import scipy.stats
 from PIL import Image, ImageDraw
 
-from ti_pipeline.imaging.focal import DETECTORS, TOTAL_INTEREST, best_offset, interest_map, place_square
+from ti_pipeline.imaging.focal import (
+    DETECTORS,
+    TOTAL_INTEREST,
+    Window,
+    best_offset,
+    interest_map,
+    place_square,
+    square_at,
+)
 from ti_pipeline.imaging.measures import grey_levels, reduced
 from ti_pipeline.studies import FocalWeights
 from ti_pipeline_tests.imaging.pictures import drawing, subject_scene
@@ -26,33 +34,71 @@ def covered(profile, length, start, window):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_offset_is_the_best_of_all(seed):
+    """One window over the whole square, and a second one inside it, against sums in exact fractions."""
     random = np.random.default_rng(seed)
     length = int(random.integers(2, 60))
-    window = int(random.integers(1, length + 1))
+    side = int(random.integers(1, length + 1))
     profile = random.integers(0, 4, int(random.integers(1, 25))) * int(random.choice([1, 2**28]))
+    inner = random.integers(0, 4, len(profile)) * int(profile.max())
+    start = int(random.integers(0, side))
+    inside = int(random.integers(1, side - start + 1))
+    windows = [Window(profile, 0, side), Window(inner, start, inside, weight=2)]
     focus = float(random.random())
-    values = [covered(profile, length, start, window) for start in range(length - window + 1)]
-    best = [start for start, value in enumerate(values) if value == max(values)]
-    expected = min(best, key=lambda s: (abs(s + window / 2 - focus * length), abs(s + window / 2 - length / 2), s))
-    assert best_offset(profile, length, window, focus) == expected
+    values = [
+        covered(profile, length, place, side) + 2 * covered(inner, length, place + start, inside)
+        for place in range(length - side + 1)
+    ]
+    best = [place for place, value in enumerate(values) if value == max(values)]
+    expected = min(best, key=lambda s: (abs(s + side / 2 - focus * length), abs(s + side / 2 - length / 2), s))
+    assert best_offset(windows, length, side, focus) == expected
 
 
-@pytest.mark.parametrize(("width", "height"), [(37, 20), (20, 37), (24, 24)])
-def test_the_square_is_the_best_of_all_squares(width, height):
+@pytest.mark.parametrize("headroom", [0.0, 0.1])
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (20, 60), (24, 24)])
+def test_the_square_is_the_best_of_all_squares(width, height, headroom):
+    """Everything once, the middle half twice more, the top row three times as much as the bottom row."""
     random = np.random.default_rng(width)
     interest = random.integers(0, 100, (height, width)) ** 3
-    placed = place_square(interest, width, height)
+    placed = place_square(interest, width, height, headroom=headroom)
     side = min(width, height)
     assert placed.side == side
-    everywhere = {
-        (left, top): interest[top : top + side, left : left + side].sum()
-        for left in range(width - side + 1)
-        for top in range(height - side + 1)
-    }
-    assert everywhere[placed.left, placed.top] == max(everywhere.values())
+    weighed = interest * np.rint(np.linspace(150, 50, height)).astype(int)[:, None]
+
+    def worth(left, top):
+        square = weighed[top : top + side, left : left + side]
+        first, down = side // 4, side // 4 + round(headroom * side)
+        middle = square[down : down + side // 2, first : first + side // 2]
+        return square.sum() + 2 * middle.sum()
+
+    places = [(left, top) for left in range(width - side + 1) for top in range(height - side + 1)]
+    assert worth(placed.left, placed.top) == max(worth(*place) for place in places)
     mass = interest / interest.sum()
     assert placed.focus_x == pytest.approx((mass.sum(axis=0) * (np.arange(width) + 0.5)).sum() / width)
     assert placed.focus_y == pytest.approx((mass.sum(axis=1) * (np.arange(height) + 0.5)).sum() / height)
+
+
+def test_headroom_leaves_more_room_above():
+    interest = np.zeros((300, 100), dtype=np.int64)
+    interest[125:175, 40:60] = 7  # as tall as the middle half, so that one place alone has all of it there
+    assert [place_square(interest, 100, 300, headroom=share).top for share in (0.0, 0.1, 0.2)] == [100, 90, 80]
+
+
+@pytest.mark.parametrize(("focus", "left"), [(0.0, 0), (0.3, 40), (0.5, 100), (0.99, 200)])
+def test_a_given_focal_point_is_the_middle_of_the_square_where_it_fits(focus, left):
+    assert (square_at(focus, 0.5, 300, 100).left, square_at(focus, 0.5, 300, 100).top) == (left, 0)
+    assert (square_at(0.5, focus, 100, 300).left, square_at(0.5, focus, 100, 300).top) == (0, left)
+
+
+def test_eyes_are_small_dark_round_areas_inside_something_lighter():
+    scene = Image.new("RGB", (200, 100), (200, 120, 80))
+    draw = ImageDraw.Draw(scene)
+    draw.ellipse((150, 40, 158, 48), (10, 10, 10))  # an eye
+    draw.rectangle((20, 20, 60, 24), (10, 10, 10))  # a stroke
+    draw.ellipse((20, 40, 70, 90), (10, 10, 10))  # too large
+    draw.ellipse((96, -4, 104, 4), (10, 10, 10))  # not inside
+    found = DETECTORS["face"](grey_levels(np.asarray(scene)))
+    assert np.unravel_index(found.argmax(), found.shape) == (44, 154)
+    assert found[:, :120].max() < found.max() / 100
 
 
 def test_a_flat_picture_is_cropped_in_the_middle():
@@ -66,7 +112,7 @@ def test_a_flat_picture_is_cropped_in_the_middle():
 def test_equally_good_squares_stand_around_the_focal_point():
     interest = np.zeros((10, 100), dtype=np.int64)
     interest[4:6, 12:16] = 5
-    assert place_square(interest, 100, 10).left == 9  # 12..16 in the middle of 9..19
+    assert place_square(interest, 100, 10, headroom=0).left == 9  # 12..16 in the middle of 9..19
 
 
 @pytest.mark.parametrize("size", [(640, 256), (256, 640), (1500, 500), (90, 60)])

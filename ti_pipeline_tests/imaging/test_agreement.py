@@ -1,0 +1,47 @@
+import pandas as pd
+
+from ti_pipeline.imaging.agreement import QUESTIONS, agreement
+from ti_pipeline.imaging.audit import audit_images
+from ti_pipeline_tests.imaging.pictures import drawing, subject_scene
+from ti_pipeline_tests.imaging.tables import images_table, tags_table
+
+
+def test_every_picture_falls_into_one_cell():
+    audit = pd.DataFrame(
+        [
+            (n, "ok", simple, detail, frames)
+            for n, simple, detail, frames in (
+                (1, 0.9, 5.0, 1),
+                (2, 0.9, 1.0, 1),
+                (3, 0.1, 5.0, 1),
+                (4, 0.1, 1.0, 2),
+            )
+        ]
+        + [(5, "failed", None, None, None)],
+        columns=["post_id", "status", "simple_background", "detail", "frames"],
+    )
+    tags = tags_table({1: ["white_background"], 2: [], 3: ["simple_background"], 4: ["sketch"], 5: ["animated"]})
+    table = agreement(audit, tags).set_index("question")
+    assert table.index.tolist() == [question.name for question in QUESTIONS]
+    assert (table[["both", "only_pixels", "only_tags", "neither"]].sum(axis=1) == 4).all()
+    row = table.loc["simple_background"]
+    assert (row.both, row.only_pixels_posts, row.only_tags_posts, row.neither) == (1, [2], [3], 1)
+    row = table.loc["sketch"]
+    assert (row.both, row.only_pixels_posts, row.only_tags, row.neither) == (1, [2], 0, 2)
+    assert table.loc["animated"].only_pixels_posts == [4]
+
+
+def test_a_mistagged_picture_is_found(tmp_path):
+    subject_scene(300, 200, (100, 50, 200, 150), grain=0).save(tmp_path / "plain.png")
+    drawing(300, 200).save(tmp_path / "busy.png")
+    audit = audit_images(images_table({1: "plain.png", 2: "busy.png"}), root=tmp_path)
+    row = agreement(audit, tags_table({2: ["simple_background"]})).set_index("question").loc["simple_background"]
+    assert (row.only_pixels_posts, row.only_tags_posts) == ([1], [2])
+
+
+def test_no_pictures_give_a_table_of_zeros():
+    audit = pd.DataFrame(
+        {"post_id": [1], "status": ["failed"], "simple_background": [None], "detail": [None], "frames": [None]}
+    )
+    counts = agreement(audit.astype({"simple_background": float, "detail": float, "frames": float}), tags_table({}))
+    assert counts[["both", "only_pixels", "only_tags", "neither"]].to_numpy().sum() == 0
