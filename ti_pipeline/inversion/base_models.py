@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,7 @@ def load_base(
         pipeline = _pipeline(place)
     except Exception as error:
         # Loaders raise whatever their formats raise; the cause is kept.
-        raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_line(error)}{_hint(source)}") from error
+        raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_why(error, source)}") from error
     _require_kind(name, pipeline, place)
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         kept = torch.promote_types(dtype, torch.float32) if part is pipeline.vae else dtype
@@ -202,7 +203,12 @@ def _line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
 
 
-def _hint(source: BaseModelSource) -> str:
-    if source.file is not None:
-        return " (single files need the model's configuration from the hub once; or convert it and set `folder`)"
-    return ""
+def _why(error: Exception, source: BaseModelSource) -> str:
+    """Return why loaders failed, and what to do; they read pickles with torch's weights-only unpickler alone."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, pickle.UnpicklingError) and "GLOBAL" in str(cause):
+            return "its pickle asks for code; nothing was executed. Take its .safetensors instead"
+        cause = cause.__cause__ or cause.__context__
+    advice = " (single files need the model's configuration from the hub once; or convert it and set `folder`)"
+    return _line(error) + (advice if source.file is not None else "")

@@ -1,17 +1,19 @@
 """Training runs: jobs in, checkpoints out; finished variants are reused, interrupted ones go on, the rest start anew.
 
-A variant's folder holds `<variant>-<step>.pt` and `.safetensors`, `losses.parquet`, while unfinished the last two
-states to go on from, and when finished `training.json`: the fingerprint of everything that decided the result, and the
-sha256 of every file.
+A variant's folder holds `<variant>-<step>.pt` and `.safetensors`, the latter in diffusers' form in `diffusers/`,
+`losses.parquet`, while unfinished the last two states to go on from, and when finished `training.json`: the fingerprint
+of everything that decided the result, and the sha256 of every file.
 Here: grouping, files, reuse. Not here: the training itself (`trainer`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
@@ -20,7 +22,7 @@ from ti_pipeline.inversion.trainer import QUARTERS, TrainingError, quarter_error
 from ti_pipeline.inversion.variant_state import stages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -35,7 +37,7 @@ __all__ = ["TrainingResult", "VariantJob", "train_variants"]
 
 _MEASURED = ("mean_loss", "validation_loss", "moved", "mean_norm", "nearest_tokens", "nearest_cosine")
 STATES = ("state.pt", "state-before.pt")  # the newest first: one that a failing disk damaged is not the only one
-METHOD = "1"  # part of every fingerprint: raise it when the same settings would give other vectors
+METHOD = "2"  # part of every fingerprint: raise it when the same settings would give other vectors
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class VariantJob:
     crops: Mapping[str, pd.DataFrame]
     captions: pd.DataFrame
     folder: Path
+    origin: Mapping[str, str] = field(default_factory=dict)  # whose pictures these are: written into the files
 
     @property
     def key(self) -> str:
@@ -74,6 +77,7 @@ class _Plan:
     job: VariantJob
     identity: str
     rows: pd.DataFrame
+    data_fingerprint: str
     fingerprint: str
 
     @property
@@ -123,6 +127,7 @@ def _plan(job: VariantJob) -> _Plan:
     if uncaptioned:
         raise TrainingError(f"{job.key}: no caption for posts {uncaptioned[:5]}; make the captions again")
     identity = base_identity(job.variant.base, job.base_source, folder=job.base_folder)
+    data = fingerprint(rows[["post_id", "split", "sha256", "caption", "stage"]].values.tolist())
     decides = {
         "method": METHOD,
         "study": job.study,
@@ -130,9 +135,9 @@ def _plan(job: VariantJob) -> _Plan:
         "base": identity,
         "variant": job.variant.model_dump(mode="json", exclude={"note"}),
         "start": _sha256_of_start(job),
-        "pictures": rows[["post_id", "split", "sha256", "caption", "stage"]].values.tolist(),
+        "data": data,
     }
-    return _Plan(job, identity, rows, fingerprint(decides))
+    return _Plan(job, identity, rows, data, fingerprint(decides))
 
 
 def _sha256_of_start(job: VariantJob) -> str | None:
@@ -155,7 +160,7 @@ def _finished(plan: _Plan, root: Path, *, reused: bool = True) -> TrainingResult
     folder = plan.job.folder
     try:
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     if record.get("fingerprint") != plan.fingerprint or not _intact(folder, record.get("files", {})):
         return None
@@ -181,12 +186,15 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
     from ti_pipeline.inversion.trainer import signal_levels, train
 
     first = plans[0].job
+    for plan in plans:
+        _require_writable(plan)
     base = load_base(first.variant.base, first.base_source, folder=first.base_folder, precision=first.variant.precision)
     runs = {plan.job.key: _start(plan, base, root, progress) for plan in plans}
     by_key = {plan.job.key: plan for plan in plans}
 
     def save(run: Run, checkpoint: bool) -> None:
-        _save(run, by_key[run.key], root, checkpoint=checkpoint)
+        with _writing(by_key[run.key], run):
+            _save(run, by_key[run.key], root, checkpoint=checkpoint)
 
     try:
         train(base, list(runs.values()), save=save, progress=progress)
@@ -197,8 +205,35 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
         ) from error
     for key, run in runs.items():
         if run.failure is None:
-            _finish(run, by_key[key], levels=len(signal_levels(base)))
+            with _writing(by_key[key], run):
+                _finish(run, by_key[key], levels=len(signal_levels(base)))
     return [run.failure for run in runs.values() if run.failure is not None]
+
+
+def _require_writable(plan: _Plan) -> None:
+    """Raise `TrainingError` before hours are spent where a checkpoint cannot be kept."""
+    folder = plan.job.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrainingError(
+            f"{plan.job.key}: checkpoints cannot be written to {folder} ({error.strerror}); change its permissions, or "
+            "set TI_DATA to another folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _writing(plan: _Plan, run: Run) -> Iterator[None]:
+    """Turn a failing disk into a sentence: what was saved before stays, and the next run goes on from there."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{plan.job.key}: update {run.done} cannot be saved in {plan.job.folder} ({error.strerror or error}); make "
+            "room or repair it and run again, which goes on from what was saved last"
+        ) from error
 
 
 def _start(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> Run:
@@ -218,8 +253,8 @@ def _start(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> Ru
     ours = re.compile(
         rf"(?:{re.escape(job.name)}-\d+\.(?:pt|safetensors)|losses\.parquet|state(?:-before)?\.pt|\..*-partial.*)"
     )
-    for path in job.folder.glob("*"):
-        if ours.fullmatch(path.name) and path.name not in valid:
+    for path in (*job.folder.glob("*"), *job.folder.glob("diffusers/*")):
+        if ours.fullmatch(path.name) and path.relative_to(job.folder).as_posix() not in valid:
             path.unlink()
     return run
 
@@ -277,21 +312,27 @@ def _save(run: Run, plan: _Plan, root: Path, *, checkpoint: bool) -> None:
     last, before = (folder / name for name in STATES)
     if last.exists():
         last.replace(before)
+    content = io.BytesIO()  # torch itself says nothing of a full disk
+    torch.save({"fingerprint": plan.fingerprint, "run": run.state()}, content)
     with write_atomically(last) as aside:
-        torch.save({"fingerprint": plan.fingerprint, "run": run.state()}, aside)
+        aside.write_bytes(content.getbuffer())
 
 
 def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
-    """Write `<variant>-<step>.pt` and `.safetensors`; return the checkpoint's row of the table `embedding`."""
-    from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors, short_hash
+    """Write the checkpoint's three files; return its row of the table `embedding`, and diffusers' file's sha256."""
+    from ti_pipeline.inversion.embedding_files import Embedding, save_diffusers, save_pt, save_safetensors, short_hash
 
     job, measured = plan.job, run.checkpoints[-1]
     name = f"{job.name}-{run.done}"
     vectors = run.result.float().cpu()
     embedding = Embedding(name, vectors, run.done, job.variant.base, plan.identity)
     pt, safetensors = job.folder / f"{name}.pt", job.folder / f"{name}.safetensors"
+    diffusers = job.folder / _diffusers_file(name)
+    metadata = {"study": job.study, "variant": job.name, "fingerprint": plan.fingerprint, **job.origin}
+    metadata["data_fingerprint"] = plan.data_fingerprint
     save_pt(pt, embedding)
-    save_safetensors(safetensors, embedding, {"study": job.study, "variant": job.name, "fingerprint": plan.fingerprint})
+    save_safetensors(safetensors, embedding, metadata)
+    save_diffusers(diffusers, embedding, metadata)
     return {
         "checkpoint": name,
         "step": run.done,
@@ -302,6 +343,7 @@ def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
         "safetensors_path": safetensors.relative_to(root).as_posix(),
         "sha256": sha256_of(safetensors),
         "pt_sha256": sha256_of(pt),
+        "diffusers_sha256": sha256_of(diffusers),
         "short_hash": short_hash(vectors),
         **{key: measured[key] for key in _MEASURED},
     }
@@ -310,7 +352,13 @@ def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
 def _files_of(checkpoints: list[dict[str, Any]]) -> dict[str, str]:
     """Return the sha256 of each checkpoint file, by name."""
     names = {f"{row['checkpoint']}.pt": row["pt_sha256"] for row in checkpoints}
-    return names | {f"{row['checkpoint']}.safetensors": row["sha256"] for row in checkpoints}
+    names |= {f"{row['checkpoint']}.safetensors": row["sha256"] for row in checkpoints}
+    return names | {_diffusers_file(row["checkpoint"]): row["diffusers_sha256"] for row in checkpoints}
+
+
+def _diffusers_file(checkpoint: str) -> str:
+    """Return its name in the variant's folder: in one of its own, since web UIs take files of one stem for one."""
+    return f"diffusers/{checkpoint}.safetensors"
 
 
 def _finish(run: Run, plan: _Plan, *, levels: int) -> None:
