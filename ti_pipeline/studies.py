@@ -387,6 +387,9 @@ class Variant(_Model):
         gt=0,
         description="Weigh each timestep's loss by min(SNR, this) / SNR (v-prediction: SNR + 1); 5 is usual.",
     )
+    masked_loss: bool = Field(
+        default=False, description="Train on the opaque part of pictures that have transparency, not on what is behind."
+    )
     noise_offset: float = Field(
         default=0.0, ge=0, le=1, description="Noise of this deviation on a whole channel of a latent; 0.05 is usual."
     )

@@ -13,11 +13,13 @@ import io
 import json
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
 from ti_pipeline.inversion.embedding_files import DAMAGED, EmbeddingFileError
+from ti_pipeline.inversion.on_several_gpus import train_on_several
+from ti_pipeline.inversion.processes import ALONE
 from ti_pipeline.inversion.trainer import QUARTERS, TrainingError, quarter_errors
 from ti_pipeline.inversion.variant_state import stages_of
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ti_pipeline.inversion.base_models import Base
+    from ti_pipeline.inversion.processes import Processes
     from ti_pipeline.inversion.variant_state import Pictures, Run
     from ti_pipeline.studies import BaseModelSource, Variant
 
@@ -88,11 +91,17 @@ class _Plan:
 
 
 def train_variants(
-    jobs: Sequence[VariantJob], *, root: Path, progress: Progress | None = None
+    jobs: Sequence[VariantJob],
+    *,
+    root: Path,
+    progress: Progress | None = None,
+    processes: int = 1,
+    together: Processes = ALONE,
 ) -> dict[str, TrainingResult]:
     """Train each job's variant, those with one base, precision, clip skip and resolution together in one process.
 
     Returns results by partition key (`<study>__<variant>`). `root` is the data folder that tables' paths start from.
+    `processes` above 1 trains in as many new ones, a GPU to each; `together` is this one's place if it is among them.
     Raises `TrainingError` before anything is loaded when a job cannot be trained (no pictures, no caption), and,
     after all other variants are finished, for variants whose numbers became infinite;
     `BaseModelError` for bases that are missing or do not fit.
@@ -101,10 +110,12 @@ def train_variants(
     results = {plan.job.key: result for plan in plans if (result := _finished(plan, root)) is not None}
     open_plans = sorted((plan for plan in plans if plan.job.key not in results), key=lambda plan: plan.group)
     failures: list[str] = []
-    for group in dict.fromkeys(plan.group for plan in open_plans):
-        together = [plan for plan in open_plans if plan.group == group]
-        failures += _train_group(together, root, progress)
-        results |= {p.job.key: result for p in together if (result := _finished(p, root, reused=False)) is not None}
+    if open_plans and processes > 1:
+        train_on_several([plan.job for plan in open_plans], root=root, processes=processes)
+    else:
+        for group in dict.fromkeys(plan.group for plan in open_plans):
+            failures += _train_group([plan for plan in open_plans if plan.group == group], root, progress, together)
+    results |= {p.job.key: result for p in open_plans if (result := _finished(p, root, reused=False)) is not None}
     if failures:
         raise TrainingError("; ".join(failures))
     return {job.key: results[job.key] for job in jobs}
@@ -127,7 +138,8 @@ def _plan(job: VariantJob) -> _Plan:
     if uncaptioned:
         raise TrainingError(f"{job.key}: no caption for posts {uncaptioned[:5]}; make the captions again")
     identity = base_identity(job.variant.base, job.base_source, folder=job.base_folder)
-    data = fingerprint(rows[["post_id", "split", "sha256", "caption", "stage"]].values.tolist())
+    shown = ["post_id", "split", "sha256", "caption", "stage", *(["alpha_sha256"] * job.variant.masked_loss)]
+    data = fingerprint(rows[shown].values.tolist())
     decides = {
         "method": METHOD,
         "study": job.study,
@@ -178,7 +190,9 @@ def _intact(folder: Path, files: dict[str, str]) -> bool:
     return all((folder / name).is_file() and sha256_of(folder / name) == sha256 for name, sha256 in files.items())
 
 
-def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) -> list[str]:
+def _train_group(
+    plans: Sequence[_Plan], root: Path, progress: Progress | None, processes: Processes = ALONE
+) -> list[str]:
     """Train variants together and finish their folders; return the sentences of those that failed."""
     import torch
 
@@ -189,24 +203,29 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
     for plan in plans:
         _require_writable(plan)
     base = load_base(first.variant.base, first.base_source, folder=first.base_folder, precision=first.variant.precision)
-    runs = {plan.job.key: _start(plan, base, root, progress) for plan in plans}
+    with processes.first_before_others():
+        runs = {plan.job.key: _start(plan, base, root, progress) for plan in plans}
+    processes.wait()
     by_key = {plan.job.key: plan for plan in plans}
 
     def save(run: Run, checkpoint: bool) -> None:
+        if not processes.first:
+            return
         with _writing(by_key[run.key], run):
             _save(run, by_key[run.key], root, checkpoint=checkpoint)
 
     try:
-        train(base, list(runs.values()), save=save, progress=progress)
+        train(base, list(runs.values()), save=save, progress=progress, processes=processes)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"{', '.join(runs)}: the GPU's memory does not hold their samples at once; train fewer variants in one "
             "run, or set a smaller batch_size (with gradient_accumulation), precision bf16, or a smaller resolution"
         ) from error
     for key, run in runs.items():
-        if run.failure is None:
+        if run.failure is None and processes.first:
             with _writing(by_key[key], run):
                 _finish(run, by_key[key], levels=len(signal_levels(base)))
+    processes.wait()
     return [run.failure for run in runs.values() if run.failure is not None]
 
 
@@ -277,14 +296,17 @@ def _newest_state(plan: _Plan, base: Base) -> dict[str, Any] | None:
 
 def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> tuple[Pictures, Pictures]:
     """Return what is trained on and what is held out, with latents from the cache that variants share."""
-    from ti_pipeline.inversion.latents import Latents, encode_crops
+    from ti_pipeline.inversion.latents import encode_crops, latent_masks
     from ti_pipeline.inversion.variant_state import Pictures
 
-    rows, resolution = plan.rows, plan.job.variant.resolution or 0
-    for path, sha256 in zip(rows.path, rows.sha256, strict=True):
+    rows, resolution, masked = plan.rows, plan.job.variant.resolution or 0, plan.job.variant.masked_loss
+    for path, sha256 in _crop_files(rows, masked=masked):
         if not (root / path).is_file() or sha256_of(root / path) != sha256:
             raise TrainingError(f"{plan.job.key}: the crop {path} is gone or was changed; make the crops again")
     latents = encode_crops(base, rows, root=root, resolution=resolution, progress=progress)
+    if masked:
+        masks = latent_masks(rows, root=root, resolution=resolution, latent_factor=base.latent_factor)
+        latents = replace(latents, masks=masks)
 
     def part(wanted: pd.Series) -> Pictures:
         at = wanted.to_numpy().nonzero()[0].tolist()
@@ -292,7 +314,7 @@ def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) ->
         return Pictures(
             chosen.post_id.tolist(),
             chosen.caption.tolist(),
-            Latents(latents.mean[at], latents.deviation[at]),
+            latents.at(at),
             chosen.stage.tolist(),
         )
 
@@ -300,6 +322,18 @@ def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) ->
     trained = rows.split == "train"
     held_out = ~rows.post_id.isin(rows.post_id[trained]) & ~rows.post_id.duplicated()
     return part(trained), part(held_out)
+
+
+def _crop_files(rows: pd.DataFrame, *, masked: bool) -> Iterator[tuple[Path, str]]:
+    """Yield each file that is trained on, relative to the data folder, with its sha256."""
+    from pathlib import Path
+
+    from ti_pipeline.imaging.alpha import alpha_path
+
+    yield from zip(map(Path, rows.path), rows.sha256, strict=True)
+    if masked:
+        transparent = rows[rows.alpha_sha256.notna()]
+        yield from zip(map(alpha_path, map(Path, transparent.path)), transparent.alpha_sha256, strict=True)
 
 
 def _save(run: Run, plan: _Plan, root: Path, *, checkpoint: bool) -> None:

@@ -59,8 +59,8 @@ def reference(base, run: Run, updates: int) -> tuple[torch.Tensor, list[float]]:
     optimizer = torch.optim.AdamW([grown.weight], lr=v.learning_rate, weight_decay=0.0)
     losses, weighed = [], not v.min_snr_gamma
     for done in range(updates):
-        chosen = pictures_of(v.seed, done, 0, pictures=4, batch_size=v.batch_size, accumulation=1)
-        clean = run.latents[chosen]
+        chosen = pictures_of(v.seed, done, 0, shapes=(0,) * 4, batch_size=v.batch_size, accumulation=1)
+        clean = torch.stack([run.latents[i] for i in chosen])
         drawn = normal(generator(v.seed, "noise", done, 0), *clean.shape)
         times = torch.from_numpy(generator(v.seed, "timestep", done, 0).integers(1000, size=v.batch_size))
         rows = []
@@ -124,9 +124,9 @@ def test_accumulation_is_the_mean_gradient_of_its_micro_steps(base64, monkeypatc
     gradients = []
     plain = trainer._update
 
-    def spy(at: Run, scale: float) -> None:
+    def spy(at: Run, *rest) -> None:
         gradients.append(at.vectors.grad.clone())
-        plain(at, scale)
+        plain(at, *rest)
 
     monkeypatch.setattr(trainer, "_update", spy)
     train_all(base64, run)
@@ -171,7 +171,7 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
     aim = noise(3, 32, seed=3)
     plain = trainer._errors
 
-    def distilled(b, runs, batches):
+    def distilled(b, runs, batches, **_):
         with torch.no_grad():
             row = [("t", i) for i in range(3)]
             states = trainer.encode_tokens(b, [[row]] * len(batches[0].prompts), {"t": aim}).states
@@ -186,11 +186,11 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
 
 
 def test_steps_or_epochs_whichever_ends_first(base):
-    assert update_count(variant(steps=10, epochs=2), 4) == 8
-    assert update_count(variant(steps=10, epochs=9), 4) == 10
-    assert update_count(variant(steps=None, epochs=3), 5) == 15
-    assert update_count(variant(steps=None, epochs=3, batch_size=2, gradient_accumulation=2), 5) == 3
-    assert update_count(variant(steps=None, epochs=3, batch_size=16), 5) == 3
+    assert update_count(variant(steps=10, epochs=2), (0,) * 4) == 8
+    assert update_count(variant(steps=10, epochs=9), (0,) * 4) == 10
+    assert update_count(variant(steps=None, epochs=3), (0,) * 5) == 15
+    assert update_count(variant(steps=None, epochs=3, batch_size=2, gradient_accumulation=2), (0,) * 5) == 3
+    assert update_count(variant(steps=None, epochs=3, batch_size=16), (0,) * 5) == 3
 
 
 def test_initial_vectors_are_spread_over_the_text(base):
@@ -298,7 +298,7 @@ def test_vectors_grow_no_longer_than_their_limit(base):
 
 def test_patience_ends_training_and_the_others_go_on(base, monkeypatch):
     told = iter([3.0, 2.0, 2.5, 2.0, 1.0, 1.0])
-    monkeypatch.setattr(trainer, "validation_loss", lambda _, run: next(told) if run.key == "a" else None)
+    monkeypatch.setattr(trainer, "validation_loss", lambda _, run, *__: next(told) if run.key == "a" else None)
     stopped, other = run_of(base, "a", steps=9, checkpoint_every=1, patience=2), run_of(base, "b", steps=9)
     train_all(base, stopped, other)
     assert [c["validation_loss"] for c in stopped.checkpoints] == [3.0, 2.0, 2.5, 2.0]
@@ -311,8 +311,8 @@ def test_patience_ends_training_and_the_others_go_on(base, monkeypatch):
 def test_numbers_that_break_name_step_pictures_and_timesteps_and_others_go_on(base):
     bad, good = run_of(base, "bad", steps=9, checkpoint_every=3), run_of(base, "good", steps=9, seed=8)
     alone = run_of(base, "good", steps=9, seed=8)
-    order = [pictures_of(4, done, 0, pictures=4, batch_size=1, accumulation=1)[0] for done in range(9)]
-    bad.latents[order[3]] = torch.nan  # the last picture of the first pass
+    order = [pictures_of(4, done, 0, shapes=(0,) * 4, batch_size=1, accumulation=1)[0] for done in range(9)]
+    bad.latents[order[3]][:] = torch.nan  # the last picture of the first pass
     first = 3
     kept = train_all(base, bad, good)
     assert f"at update {first + 1} the loss is nan" in bad.failure
@@ -372,9 +372,9 @@ def test_once_latents_depend_on_the_picture_and_not_on_its_neighbours(base):
     two = pictures(4)
     fewer = Pictures(two.post_ids[2:], two.captions[2:], Latents(two.latents.mean[2:], two.latents.deviation[2:]))
     other = Run.start("x", variant(), base, fewer, pictures(0))
-    assert torch.equal(other.latents, all_four.latents[2:])
+    assert torch.equal(torch.stack(other.latents), torch.stack(all_four.latents[2:]))
     mean = run_of(base, latents="deterministic").latents
-    assert torch.allclose(mean, two.latents.mean * base.vae.config.scaling_factor)
+    assert torch.allclose(torch.stack(mean), two.latents.mean * base.vae.config.scaling_factor)
     assert run_of(base, latents="random").latents is None
 
 

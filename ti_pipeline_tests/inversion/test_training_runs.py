@@ -244,7 +244,7 @@ def test_an_unusable_state_means_going_on_from_an_earlier_one_or_beginning_again
     (job.folder / "mine.txt").write_text("somebody's own file stays")
     updates = []
     plain_update = trainer._update
-    monkeypatch.setattr(trainer, "_update", lambda run, scale: (updates.append(run.done), plain_update(run, scale)))
+    monkeypatch.setattr(trainer, "_update", lambda run, *rest: (updates.append(run.done), plain_update(run, *rest)))
     train_variants([job], root=root)
     assert updates == ([0, 1, 2, 3, 4, 5] if harm == "checkpoint gone" else [3, 4, 5])
     found = files(job.folder)
@@ -320,7 +320,7 @@ def test_broken_numbers_are_reported_after_the_others_are_finished(root, make_jo
 def test_too_little_memory_gives_advice(root, make_job, monkeypatch):
     from ti_pipeline.inversion import trainer
 
-    def exhausted(*_):
+    def exhausted(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer, "_errors", exhausted)
@@ -373,7 +373,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_run_goes_on_when_th
     assert not [name for name in left if "partial" in name]
     (job.folder / "ballast").unlink()
     updates = []
-    plain, trainer._update = trainer._update, lambda run, scale: (updates.append(run.done), plain(run, scale))
+    plain, trainer._update = trainer._update, lambda run, *rest: (updates.append(run.done), plain(run, *rest))
     try:
         train_variants([job], root=root)
     finally:
