@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
@@ -20,6 +21,15 @@ from ti_pipeline.partitions import (
 from ti_pipeline.resources import DataStore
 
 __all__ = ["embedding"]
+
+
+class Training(dg.Config):
+    """How a run trains; what it trains stands in the study."""
+
+    processes: int = Field(
+        default=1, ge=1, description="Processes that share each batch, a GPU of this machine to each."
+    )
+    tensorboard: bool = Field(default=False, description="Write TensorBoard's event files beside the checkpoints.")
 
 
 @dg.asset(
@@ -38,6 +48,7 @@ __all__ = ["embedding"]
 )
 def embedding(
     context: dg.AssetExecutionContext,
+    config: Training,
     store: DataStore,
     captions: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
@@ -63,7 +74,13 @@ def embedding(
             key: _job(key, root / folder, captions, crops, origin[key])
             for key, folder in zip(keys, folders, strict=True)
         }
-        results = train_variants(list(jobs.values()), root=root, progress=LogProgress(context))
+        results = train_variants(
+            list(jobs.values()),
+            root=root,
+            progress=LogProgress(context),
+            processes=config.processes,
+            tensorboard=config.tensorboard,
+        )
     for key in keys:
         context.add_asset_metadata(_metadata(key, results[str(key)]), partition_key=str(key))
     return {str(key): results[str(key)].checkpoints for key in keys}

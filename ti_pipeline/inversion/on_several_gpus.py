@@ -24,20 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = ["train_on_several"]
 
+_MODULE = "ti_pipeline.inversion.on_several_gpus"  # its __name__ when started is another
 
-def train_on_several(jobs: Sequence[VariantJob], *, root: Path, processes: int, cpu: bool = False) -> None:
-    """Train jobs in so many processes, each with a GPU of its own (or `cpu`: all of them on the CPU).
 
-    What they leave in the jobs' folders is what one process would leave. Raises `TrainingError` with what the first
-    process raised.
+def train_on_several(jobs: Sequence[VariantJob], *, root: Path, processes: int, tensorboard: bool = False) -> None:
+    """Train jobs in so many processes, each with a GPU of its own (where there is none, all of them on the CPU).
+
+    What they leave in the jobs' folders is what one process would leave, up to rounding. Raises `TrainingError` with
+    what the first process raised.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "jobs.pickle"
-        path.write_bytes(pickle.dumps((list(jobs), root)))
-        where = ["--cpu"] if cpu else ["--multi_gpu"]
-        launcher = [sys.executable, "-m", "accelerate.commands.launch", *where, "--num_machines", "1"]
+        path.write_bytes(pickle.dumps((list(jobs), root, tensorboard)))
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+        # Said in full, so that nobody's `accelerate config` decides how embeddings come out.
         options = ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
-        command = [*launcher, *options, "--main_process_port", "0", "--module", __name__, str(path)]
+        command = [*launcher, *options, "--main_process_port", "0", "--module", _MODULE, str(path)]
         ended = subprocess.run(command, check=False)  # noqa: S603 - our own words
         if ended.returncode:
             told = path.with_suffix(".error")
@@ -50,10 +52,10 @@ def main(path: Path) -> None:
     from ti_pipeline.inversion.processes import launched
     from ti_pipeline.inversion.training_runs import train_variants
 
-    jobs, root = pickle.loads(path.read_bytes())  # noqa: S301 - written by `train_on_several`
+    jobs, root, tensorboard = pickle.loads(path.read_bytes())  # noqa: S301 - written by `train_on_several`
     processes = launched()
     try:
-        train_variants(jobs, root=root, together=processes)
+        train_variants(jobs, root=root, together=processes, tensorboard=tensorboard)
     except Exception as error:
         if processes.first:
             path.with_suffix(".error").write_text(str(error), encoding="utf-8")

@@ -78,7 +78,9 @@ def launched() -> Processes:
     """Return this process's place as its launcher (`accelerate launch`, `torchrun`) told it; alone without one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()  # joins the others, and makes this process's GPU the current one
+    # Joins the others, and makes this process's GPU the current one.
+    state = PartialState(cpu=not torch.cuda.is_available())
     return Processes(state.process_index, state.num_processes)

@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ti_pipeline.inversion.base_models import Base
+    from ti_pipeline.inversion.event_files import EventFiles
     from ti_pipeline.inversion.processes import Processes
     from ti_pipeline.inversion.variant_state import Pictures, Run
     from ti_pipeline.studies import BaseModelSource, Variant
@@ -97,11 +99,13 @@ def train_variants(
     progress: Progress | None = None,
     processes: int = 1,
     together: Processes = ALONE,
+    tensorboard: bool = False,
 ) -> dict[str, TrainingResult]:
     """Train each job's variant, those with one base, precision, clip skip and resolution together in one process.
 
     Returns results by partition key (`<study>__<variant>`). `root` is the data folder that tables' paths start from.
     `processes` above 1 trains in as many new ones, a GPU to each; `together` is this one's place if it is among them.
+    `tensorboard` writes event files into `tensorboard/` of each variant's folder.
     Raises `TrainingError` before anything is loaded when a job cannot be trained (no pictures, no caption), and,
     after all other variants are finished, for variants whose numbers became infinite;
     `BaseModelError` for bases that are missing or do not fit.
@@ -111,10 +115,12 @@ def train_variants(
     open_plans = sorted((plan for plan in plans if plan.job.key not in results), key=lambda plan: plan.group)
     failures: list[str] = []
     if open_plans and processes > 1:
-        train_on_several([plan.job for plan in open_plans], root=root, processes=processes)
+        train_on_several([plan.job for plan in open_plans], root=root, processes=processes, tensorboard=tensorboard)
     else:
         for group in dict.fromkeys(plan.group for plan in open_plans):
-            failures += _train_group([plan for plan in open_plans if plan.group == group], root, progress, together)
+            failures += _train_group(
+                [plan for plan in open_plans if plan.group == group], root, progress, together, tensorboard
+            )
     results |= {p.job.key: result for p in open_plans if (result := _finished(p, root, reused=False)) is not None}
     if failures:
         raise TrainingError("; ".join(failures))
@@ -191,7 +197,7 @@ def _intact(folder: Path, files: dict[str, str]) -> bool:
 
 
 def _train_group(
-    plans: Sequence[_Plan], root: Path, progress: Progress | None, processes: Processes = ALONE
+    plans: Sequence[_Plan], root: Path, progress: Progress | None, processes: Processes, tensorboard: bool
 ) -> list[str]:
     """Train variants together and finish their folders; return the sentences of those that failed."""
     import torch
@@ -207,12 +213,15 @@ def _train_group(
         runs = {plan.job.key: _start(plan, base, root, progress) for plan in plans}
     processes.wait()
     by_key = {plan.job.key: plan for plan in plans}
+    events = _event_files(runs, by_key) if tensorboard and processes.first else {}
 
     def save(run: Run, checkpoint: bool) -> None:
         if not processes.first:
             return
         with _writing(by_key[run.key], run):
             _save(run, by_key[run.key], root, checkpoint=checkpoint)
+            if run.key in events:
+                events[run.key].write(run)
 
     try:
         train(base, list(runs.values()), save=save, progress=progress, processes=processes)
@@ -221,12 +230,25 @@ def _train_group(
             f"{', '.join(runs)}: the GPU's memory does not hold their samples at once; train fewer variants in one "
             "run, or set a smaller batch_size (with gradient_accumulation), precision bf16, or a smaller resolution"
         ) from error
+    for own in events.values():
+        own.close()
     for key, run in runs.items():
         if run.failure is None and processes.first:
             with _writing(by_key[key], run):
                 _finish(run, by_key[key], levels=len(signal_levels(base)))
     processes.wait()
     return [run.failure for run in runs.values() if run.failure is not None]
+
+
+def _event_files(runs: Mapping[str, Run], plans: Mapping[str, _Plan]) -> dict[str, EventFiles]:
+    from ti_pipeline.inversion.event_files import EventFiles
+
+    try:
+        return {key: EventFiles(plans[key].job.folder / "tensorboard", run) for key, run in runs.items()}
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            "TensorBoard is not installed: pip install 'ti_pipeline[tensorboard]', or train without"
+        ) from error
 
 
 def _require_writable(plan: _Plan) -> None:
@@ -268,6 +290,8 @@ def _start(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> Ru
     state = _newest_state(plan, base)
     if state is not None:
         run.restore(state)
+    else:
+        shutil.rmtree(job.folder / "tensorboard", ignore_errors=True)
     valid = {*STATES, *_files_of(run.checkpoints)} if state is not None else set()
     ours = re.compile(
         rf"(?:{re.escape(job.name)}-\d+\.(?:pt|safetensors)|losses\.parquet|state(?:-before)?\.pt|\..*-partial.*)"

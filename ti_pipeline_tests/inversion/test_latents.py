@@ -51,7 +51,9 @@ def test_the_cache_is_used_and_damage_repaired(base, root, crops, monkeypatch):
     assert encodings == []
     for damage in (b"", b"junk", (root / "latents" / name).read_bytes()[:-50]):
         (root / "latents" / name).write_bytes(damage)
-        assert torch.equal(torch.stack(encode_crops(base, crops, root=root, resolution=64).mean), torch.stack(first.mean))
+        assert torch.equal(
+            torch.stack(encode_crops(base, crops, root=root, resolution=64).mean), torch.stack(first.mean)
+        )
     assert len(encodings) == 3
     assert caches(root) == [name]
 
@@ -92,9 +94,9 @@ def test_crops_of_aspect_buckets_keep_their_shape_and_order(base, root):
 
 
 def test_buckets_are_scaled_with_the_resolution_to_multiples_of_64():
-    crops = pd.DataFrame({"size": 512, "width": [512, 448, 768], "height": [512, 576, 320]})
-    assert crop_sides(crops, 512) == [(512, 512), (448, 576), (768, 320)]
-    assert crop_sides(crops, 256) == [(256, 256), (256, 320), (384, 128)]  # 224 lies between 192 and 256: even wins
+    crops = pd.DataFrame({"size": 512, "width": [512, 384, 768], "height": [512, 640, 320]})
+    assert crop_sides(crops, 512) == [(512, 512), (384, 640), (768, 320)]
+    assert crop_sides(crops, 640) == [(640, 640), (512, 768), (960, 384)]  # from 480 × 800 and 960 × 400
     assert crop_sides(crops, 32) == [(32, 32), (64, 64), (64, 64)]
 
 

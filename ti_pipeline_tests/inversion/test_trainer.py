@@ -119,6 +119,93 @@ def test_together_equals_alone(base64):
         assert float((alone.vectors - alone.initial).detach().norm()) > 1e-3
 
 
+SHAPES = [(4, 8, 8), (4, 8, 16), (4, 8, 8), (4, 16, 8), (4, 8, 8), (4, 8, 16), (4, 8, 8)]
+
+
+def mixture(seed: int = 0) -> Pictures:
+    """Pictures of aspect buckets, some of them partly transparent."""
+    means = [noise(*shape, seed=seed + i) for i, shape in enumerate(SHAPES)]
+    deviations = [noise(*shape, seed=seed + 50 + i).abs() / 10 for i, shape in enumerate(SHAPES)]
+    masks = [noise(1, *s[1:], seed=i).abs().clamp(max=1) if i % 2 else None for i, s in enumerate(SHAPES)]
+    ids = list(range(300, 300 + len(SHAPES)))
+    return Pictures(ids, [CAPTIONS[i % 4] for i in range(len(SHAPES))], Latents(means, deviations, masks))
+
+
+def test_together_equals_alone_after_200_steps_with_other_sizes_masks_and_draws(base64):
+    settings = {
+        "a": {"vectors": 1},
+        "b": {"vectors": 8, "seed": 9, "learning_rate": "0.01:70, 0.001", "batch_size": 2},
+        "c": {"vectors": 4, "seed": 2, "latents": "random", "shuffle_tags": True, "drop_tags": 0.3},
+    }
+
+    def start(key: str) -> Run:
+        return Run.start(key, variant(steps=200, **settings[key]), base64, mixture(), pictures(0))
+
+    together = {key: start(key) for key in settings}
+    shapes, plain = set(), base64.unet.forward
+
+    def seen(noisy, *rest, **options):
+        shapes.add((len(noisy), tuple(noisy.shape[1:])))
+        return plain(noisy, *rest, **options)
+
+    base64.unet.forward = seen
+    try:
+        train_all(base64, *together.values())
+    finally:
+        base64.unet.forward = plain
+    assert {shape for _, shape in shapes} == set(SHAPES)
+    assert max(count for count, _ in shapes) == 4, "variants that draw one shape share a call"
+    for key in settings:
+        alone = start(key)
+        train_all(base64, alone)
+        assert float((alone.vectors - together[key].vectors).detach().abs().max()) <= 1e-9
+        assert float((alone.vectors - alone.initial).detach().norm()) > 1e-3
+
+
+def test_a_masked_loss_is_the_weighted_mean_of_a_plain_formula(base):
+    run = Run.start("a", variant(batch_size=3, steps=8), base, mixture(), pictures(0))
+    levels, masked = signal_levels(base), 0
+    for done in range(8):
+        run.done = done
+        batch = trainer._draw(run, base, levels)
+        (errors,) = trainer._errors(base, [run], [batch])
+        chosen = trainer._chosen(run, done, 0)
+        predicted = base.unet(batch.noisy, batch.timesteps, prompts_states(base, batch.prompts, run.vectors)).sample
+        squares = (predicted.detach() - batch.target).double().square().numpy()
+        for error, square, picture in zip(errors.tolist(), squares, chosen, strict=True):
+            mask = run.train.latents.masks[picture]
+            weights = 1.0 if mask is None else mask.double().numpy()
+            masked += mask is not None
+            total = sum(float((channel * weights).sum()) for channel in square)
+            counted = square.size if mask is None else len(square) * float(weights.sum())
+            assert error == pytest.approx(total / counted, rel=1e-5)
+    assert 4 < masked < 24
+
+
+def test_what_is_wholly_transparent_teaches_nothing_and_what_is_opaque_is_as_without_a_mask(base):
+    def trained(mask: torch.Tensor | None) -> Run:
+        own = pictures(4)
+        masks = () if mask is None else [mask] * 4
+        own = dataclasses.replace(own, latents=dataclasses.replace(own.latents, masks=masks))
+        run = Run.start("a", variant(masked_loss=mask is not None), base, own, pictures(0))
+        train_all(base, run)
+        return run
+
+    plain = trained(None)
+    assert torch.equal(trained(torch.ones(1, 8, 8)).vectors, plain.vectors)
+    nothing = trained(torch.zeros(1, 8, 8))
+    assert torch.equal(nothing.vectors, nothing.initial)
+    assert [row[0] for row in nothing.log] == [0] * 5
+    assert nothing.failure is None
+
+
+def prompts_states(base, prompts: list[str], vectors: torch.Tensor) -> torch.Tensor:
+    from ti_pipeline.inversion.conditioning import encode_prompts
+
+    with torch.no_grad():
+        return encode_prompts(base, prompts, {"zzember": vectors}).states
+
+
 def test_accumulation_is_the_mean_gradient_of_its_micro_steps(base64, monkeypatch):
     run = run_of(base64, gradient_accumulation=2, steps=1)
     gradients = []
@@ -338,18 +425,11 @@ def test_validation_loss_is_the_mean_over_fixed_draws(base):
             drawn = normal(generator(0, "validation", 900 + i, part), 4, 8, 8)[None]
             noisy = levels[time].sqrt().float() * clean + (1 - levels[time]).sqrt().float() * drawn
             prompt = f"zzember, {CAPTIONS[i]}".strip(" ,")
-            states = trainer_states(base, prompt, run.initial)
+            states = prompts_states(base, [prompt], run.initial)
             with torch.no_grad():
                 predicted = base.unet(noisy, torch.tensor([time]), states).sample
             sums.append(float(torch.nn.functional.mse_loss(predicted, drawn)))
     assert found == pytest.approx(sum(sums) / 12, rel=1e-4)
-
-
-def trainer_states(base, prompt: str, vectors: torch.Tensor) -> torch.Tensor:
-    from ti_pipeline.inversion.conditioning import encode_prompts
-
-    with torch.no_grad():
-        return encode_prompts(base, [prompt], {"zzember": vectors}).states
 
 
 def test_half_precision_stays_near_and_keeps_float32_vectors(base, bases_folder):

@@ -432,6 +432,65 @@ def test_checkpoints_say_what_they_were_made_of(root, make_job):
     assert metadata()["fingerprint"] != found["fingerprint"]
 
 
+def mixture(root: Path, make_job, name: str, **values):
+    """A job whose crops have three shapes, one of them partly transparent."""
+    import numpy as np
+    from PIL import Image
+
+    crops = make_job("x").crops["64"].assign(size=64, width=[64, 128, 64, 128, 64], height=[64, 64, 128, 64, 64])
+    (root / "crops" / "alpha").mkdir(exist_ok=True)
+    sums = {}
+    for row in crops.itertuples():
+        Image.open(root / row.path).resize((row.width, row.height)).save(root / row.path)
+        sums[row.Index] = hashlib.sha256((root / row.path).read_bytes()).hexdigest()
+    alpha = np.random.default_rng(0).integers(0, 2, (64, 128), dtype=np.uint8) * 255
+    Image.fromarray(alpha).save(root / "crops" / "alpha" / "12.png")
+    told = hashlib.sha256((root / "crops" / "alpha" / "12.png").read_bytes()).hexdigest()
+    crops = crops.assign(sha256=pd.Series(sums))
+    crops.loc[crops.post_id == 12, "alpha_sha256"] = told
+    return dataclasses.replace(make_job(name, **values), crops={"64": crops})
+
+
+def test_crops_of_several_shapes_are_trained_masked_and_go_on_exactly(root, make_job, monkeypatch):
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 2)
+    job = mixture(root, make_job, "a", steps=9, checkpoint_every=4, masked_loss=True, batch_size=2)
+    result = train_variants([job], root=root)["s__a"]
+    assert result.checkpoints.validation_loss.notna().all()
+    whole = files(job.folder)
+    clear(job.folder)
+    plain = training_runs._save
+
+    def stopping(run, *args, **options):
+        plain(run, *args, **options)
+        if run.done == 6:
+            raise StoppedError
+
+    monkeypatch.setattr(training_runs, "_save", stopping)
+    with pytest.raises(StoppedError):
+        train_variants([job], root=root)
+    monkeypatch.setattr(training_runs, "_save", plain)
+    train_variants([job], root=root)
+    assert files(job.folder) == whole
+    unmasked = dataclasses.replace(job, variant=job.variant.model_copy(update={"masked_loss": False}))
+    train_variants([unmasked], root=root)
+    assert files(job.folder)["a-8.pt"] != whole["a-8.pt"]
+
+
+def test_a_masked_loss_of_opaque_pictures_is_the_plain_one_to_the_bit(root, make_job):
+    plain = train_variants([make_job("a")], root=root)["s__a"]
+    masked = train_variants([make_job("a", masked_loss=True)], root=root)["s__a"]
+    assert not masked.reused
+    assert masked.checkpoints.pt_sha256.tolist() == plain.checkpoints.pt_sha256.tolist()
+    pd.testing.assert_frame_equal(masked.losses, plain.losses)
+
+
+def test_an_alpha_that_is_gone_is_named(root, make_job):
+    job = mixture(root, make_job, "a", masked_loss=True)
+    (root / "crops" / "alpha" / "12.png").unlink()
+    with pytest.raises(TrainingError, match=r"s__a: the crop crops/alpha/12\.png is gone or was changed"):
+        train_variants([job], root=root)
+
+
 def test_the_record_tells_what_was_kept(root, make_job):
     job = make_job("a")
     train_variants([job], root=root)
