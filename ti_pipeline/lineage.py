@@ -135,7 +135,7 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "post_id": (("training_set", "post_id"),),
         "split": (("training_set", "split"),),
         **dict.fromkeys(
-            ("status", "reason", "path", "left", "top", "side", "focus_x", "focus_y", "detectors", "sha256"),
+            ("status", "reason", "path", "left", "top", "side", "focus_x", "focus_y", "detectors", "sha256", "alpha_sha256"),
             (("training_set", "path"),),
         ),
     },
