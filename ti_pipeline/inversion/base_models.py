@@ -57,6 +57,12 @@ class Base:
         """Return how many pixels one latent position spans on each side (8 for Stable Diffusion)."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the CPU on the base's device; from pinned memory, so that the CPU waits for no GPU."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
     def require_width(self, width: int, what: str) -> None:
         """Raise `BaseModelError` when `what` has vectors of another width than this base's text encoder."""
         if width != self.width:

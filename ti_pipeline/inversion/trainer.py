@@ -88,7 +88,7 @@ def train(
     while active := [run for run in runs if not run.ended]:
         batches = [_draw(run, base, levels) for run in active]
         errors = _errors(base, active, batches, processes=processes)
-        losses = [(_onto(base, batch.weights) * own).mean() for batch, own in zip(batches, errors, strict=True)]
+        losses = [(base.put(batch.weights) * own).mean() for batch, own in zip(batches, errors, strict=True)]
         shares = [loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True)]
         torch.autograd.backward([share * scale for share in shares if share.requires_grad])
         processes.add_up([*losses, *errors])
@@ -254,9 +254,9 @@ def _errors_of_one_shape(
         rows += [chunks_of(row, long_prompts=run.variant.long_prompts) for row in keyed]
     shown = {run.key: vectors[run.key] for run in runs}
     states = encode_tokens(base, rows, shown, clip_skip=runs[0].variant.clip_skip)
-    noisy = _onto(base, torch.cat([batch.noisy for batch in batches]).to(base.dtype))
-    timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
-    target = _onto(base, torch.cat([batch.target for batch in batches]))
+    noisy = base.put(torch.cat([batch.noisy for batch in batches]).to(base.dtype))
+    timesteps = base.put(torch.cat([batch.timesteps for batch in batches]))
+    target = base.put(torch.cat([batch.target for batch in batches]))
     predicted = base.unet(noisy, timesteps, **states.options()).sample
     squares = (predicted.to(target.dtype) - target).square()
     parts = torch.split(squares, [len(batch.prompts) for batch in batches])
@@ -267,16 +267,9 @@ def _mean(base: Base, squares: torch.Tensor, mask: torch.Tensor | None) -> torch
     """Return each sample's mean over channels and positions, the latter as far as the mask lets them count."""
     if mask is None:
         return squares.mean(dim=(1, 2, 3))
-    share = _onto(base, mask)
+    share = base.put(mask)
     # A wholly transparent picture has nothing to teach: 0, not 0 / 0.
     return (share * squares).mean(dim=(1, 2, 3)) / share.mean(dim=(1, 2, 3)).clamp(min=1e-12)
-
-
-def _onto(base: Base, tensor: torch.Tensor) -> torch.Tensor:
-    """Copy to the base's device; from pinned memory, so that the CPU does not wait for the GPU."""
-    if base.device.type == "cuda":
-        return tensor.pin_memory().to(base.device, non_blocking=True)
-    return tensor.to(base.device)
 
 
 def _update(run: Run, scale: float, processes: Processes) -> None:
