@@ -1,7 +1,7 @@
 """Training speed: the product's trainer beside diffusers' own textual-inversion example, in the same run.
 
     python benchmarks/training_speed.py [--peer textual_inversion.py] [--shape demo|sd15] [--device cpu|cuda]
-                                        [--updates N] [--rounds N] [--peak-tflops N]
+                                        [--updates N] [--rounds N] [--peak-tflops N] [--smoke]
 
 `--peer` is the path of `examples/textual_inversion/textual_inversion.py` of a diffusers checkout, run unchanged;
 without it nothing is compared with it. The example imports torchvision for one flip: where torchvision is not
@@ -10,8 +10,11 @@ Diffusion 1.5's exact architecture with random weights, at 512 px in bf16, meant
 
 Every way runs in a process of its own, in several rounds one after another; a way's time is the median over all
 updates but the first five of a round, and the best round counts. Prints milliseconds per sample, samples per second,
-peak memory and ratios; with `--peak-tflops` also the share of that many TFLOP/s which forward and backward use. Writes
-`benchmarks/results/<date>-training_speed-<shape>-<device>.json`.
+peak memory and ratios, and how much of the machine the arithmetic of forward and needed backward uses: its FLOPs as
+counted, over those that large matrix products reach in the same run (`share_of_matmul`), and over the card's data sheet
+(`--peak-tflops`: dense bf16, without sparsity). On a GPU it also counts how often an update made the processor wait.
+Writes `benchmarks/results/<date>-training_speed-<shape>-<device>.json`. `--smoke` runs every way once, for a few
+updates of a shrunken model, and writes nothing: does the code run?
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RESULTS = Path(__file__).parent / "results"
 DEMO = Path(__file__).parent.parent / "data" / "base_models" / "demo"
@@ -63,7 +69,6 @@ class Place:
     device: str
     peer: str | None
     updates: int
-    count_flops: bool
 
 
 def ways(shape: str) -> list[Way]:
@@ -77,8 +82,8 @@ def ways(shape: str) -> list[Way]:
     return [*found, Way(f"four variants together, batch 1 each, {exact}", together, 1, exact)]
 
 
-def make_base(shape: str, folder: Path) -> Path:
-    """Write the base model in fp32, as the example wants it."""
+def make_base(shape: str, folder: Path, *, smoke: bool = False) -> Path:
+    """Write the base model in fp32, as the example wants it; for a smoke test with few channels and layers."""
     import torch
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -88,12 +93,19 @@ def make_base(shape: str, folder: Path) -> Path:
     if shape == "sd15":  # https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5: the parts' config.json
         torch.manual_seed(0)
         text = CLIPTextConfig(
-            vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+            vocab_size=49408,
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=2 if smoke else 12,
+            num_attention_heads=12,
         )
-        widths = (128, 256, 512, 512)
+        widths = (32, 32, 32, 32) if smoke else (128, 256, 512, 512)
+        channels = (64, 64, 64, 64) if smoke else (320, 640, 1280, 1280)
         pipeline.register_modules(
             text_encoder=CLIPTextModel(text),
-            unet=UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+            unet=UNet2DConditionModel(
+                sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=channels
+            ),
             vae=AutoencoderKL(
                 block_out_channels=widths,
                 down_block_types=("DownEncoderBlock2D",) * 4,
@@ -119,10 +131,28 @@ def make_pictures(folder: Path, side: int) -> Path:
 
 
 def measured(way: Way, place: Place) -> dict[str, Any]:
-    """Run one way in this process: seconds of its median update, peak memory, and FLOPs of an update if asked for."""
-    times, flops = _peer_times(way, place) if way.peer else _own_times(way, place)
+    """Run one way in this process: seconds of its median update, peak memory; of ours FLOPs and waits an update."""
+    found: dict[str, Any] = {}
+    times = _peer_times(way, place) if way.peer else _own_times(way, place, found)
     steps = [b - a for a, b in itertools.pairwise(times[WARM_UP:])]
-    return {"seconds": statistics.median(steps), "memory": _peak_memory(place.device), "flops": flops}
+    return {"seconds": statistics.median(steps), "memory": _peak_memory(place.device)} | found
+
+
+def matmul_rate(device: str, precision: str) -> float:
+    """Return the FLOP/s of a product of large matrices, the best of many: what this machine can do at most."""
+    import torch
+
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    side = 1536 if device == "cpu" else 8192
+    a, b = (torch.randn(side, side).to(device, dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(20):
+        start = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return float(2 * side**3 / best)
 
 
 def _peak_memory(device: str) -> float:
@@ -134,10 +164,11 @@ def _peak_memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def _own_times(way: Way, place: Place) -> tuple[list[float], int]:
+def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     """Return when each update was done: `train` is called as the product calls it, its clock read at every update."""
     import pandas as pd
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     from ti_pipeline.files import sha256_of
     from ti_pipeline.inversion import trainer
@@ -155,7 +186,7 @@ def _own_times(way: Way, place: Place) -> tuple[list[float], int]:
     named = pd.DataFrame({"path": [p.relative_to(root) for p in paths], "sha256": [sha256_of(p) for p in paths]})
     latents = encode_crops(base, named, root=root, resolution=place.side)
     shown = Pictures(list(range(len(paths))), [CAPTION] * len(paths), latents)
-    nothing = Pictures([], [], Latents(latents.mean[:0], latents.deviation[:0]))
+    nothing = Pictures([], [], Latents([], []))
 
     def run(vectors: int, updates: int) -> Run:
         settings = Variant(
@@ -164,14 +195,11 @@ def _own_times(way: Way, place: Place) -> tuple[list[float], int]:
         return Run.start(f"zz{vectors}", settings, base, shown, nothing)
 
     times: list[float] = []
-    flops = 0
-    if place.count_flops:
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter:
-            trainer.train(base, [run(vectors, 1) for vectors in way.vectors], save=lambda *_: None)
-        flops = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        trainer.train(base, [run(vectors, 1) for vectors in way.vectors], save=lambda *_: None)
+    found["flops"] = counter.get_total_flops()
     if place.device == "cuda":
+        found["waits"] = _waits(lambda: trainer.train(base, [run(8, 10)], save=lambda *_: None)) / 10
         torch.cuda.reset_peak_memory_stats()
     runs = [run(vectors, place.updates) for vectors in way.vectors]
     every = trainer.GATHER_EVERY if place.device == "cuda" else 1  # only there has the GPU been waited for
@@ -185,10 +213,26 @@ def _own_times(way: Way, place: Place) -> tuple[list[float], int]:
     trainer.train(base, runs, save=lambda *_: None, progress=progress)
     if every > 1:  # spread the clock's readings over the updates between them
         times = [a + (b - a) * i / every for a, b in itertools.pairwise(times) for i in range(every)]
-    return times, flops
+    return times
 
 
-def _peer_times(way: Way, place: Place) -> tuple[list[float], int]:
+def _waits(work: Callable[[], object]) -> int:
+    """Return how often the processor waited for the GPU, as torch itself tells."""
+    import warnings
+
+    import torch
+
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in told)
+
+
+def _peer_times(way: Way, place: Place) -> list[float]:
     """Return when each update of diffusers' example was done: its progress bar moves once an update."""
     import random
     import runpy
@@ -241,23 +285,25 @@ def _peer_times(way: Way, place: Place) -> tuple[list[float], int]:
         }
         sys.argv = [str(place.peer), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
         runpy.run_path(str(place.peer), run_name="__main__")
-    return times, 0
+    return times
 
 
-def in_own_process(way: Way, place: Place) -> dict[str, Any]:
-    """Return what `measured` finds in a fresh interpreter."""
+def in_own_process(work: Callable[..., Any], *arguments: object) -> Any:
+    """Return what a function finds in a fresh interpreter."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measured, way, place).result()
+        return pool.submit(work, *arguments).result()
 
 
-def table(rounds: dict[Way, list[dict[str, Any]]], peak_tflops: float | None) -> list[dict[str, Any]]:
+def table(
+    rounds: dict[Way, list[dict[str, Any]]], rates: dict[str, float], peak_tflops: float | None
+) -> list[dict[str, Any]]:
     """Return a row per way, its best round, with ratios to the peer at the same batch and at batch 1."""
     best = {way: min(found, key=lambda row: row["seconds"]) for way, found in rounds.items()}
     per_sample = {way: row["seconds"] / way.samples for way, row in best.items()}
     peers = {way.batch: seconds for way, seconds in per_sample.items() if way.peer}
     rows = []
     for way, row in best.items():
-        used = row["flops"] / row["seconds"] / 1e12
+        used = row.get("flops", 0) / row["seconds"]
         rows.append(
             {
                 "way": way.name,
@@ -266,7 +312,10 @@ def table(rounds: dict[Way, list[dict[str, Any]]], peak_tflops: float | None) ->
                 "peak_mib": round(row["memory"]),
                 "times_peer_same_batch": _ratio(peers.get(way.batch), per_sample[way]),
                 "times_peer_batch_1": _ratio(peers.get(1), per_sample[way]),
-                **({"share_of_peak": round(used / peak_tflops, 4)} if peak_tflops and row["flops"] else {}),
+                **({"gflop_per_sample": round(row["flops"] / way.samples / 1e9, 3)} if used else {}),
+                **({"share_of_matmul": round(used / rates[way.precision], 4)} if used else {}),
+                **({"share_of_peak": round(used / 1e12 / peak_tflops, 4)} if used and peak_tflops else {}),
+                **({"waits_per_update": row["waits"]} if "waits" in row else {}),
             }
         )
     return rows
@@ -294,33 +343,45 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak-tflops", type=float)
+    parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
-    side = 64 if given.shape == "demo" else 512
+    if given.smoke:
+        given.updates, given.rounds = WARM_UP + 3, 1
+    rounds, rates = run(given)
+    rows, gain = table(rounds, rates, given.peak_tflops), gain_of_together(rounds)
+    for row in rows:
+        faster = row["times_peer_batch_1"]
+        beside = "" if faster is None else f"  {faster:6.2f} × the example at batch 1"
+        share = f"  {row['share_of_matmul']:.1%} of large matrix products" if "share_of_matmul" in row else ""
+        print(f"{row['way']:44} {row['ms_per_sample']:9.2f} ms a sample {row['peak_mib']:7} MiB{beside}{share}")
+    print(f"four variants together: {gain:.2f} × the throughput of one after another")
+    if not given.smoke:
+        gflops = {precision: round(rate / 1e9, 1) for precision, rate in rates.items()}
+        found = {"matmul_gflops": gflops, "ways": rows, "gain_of_together": round(gain, 3)}
+        print(f"written to {write_results(given, found)}")
+
+
+def run(given: argparse.Namespace) -> tuple[dict[Way, list[dict[str, Any]]], dict[str, float]]:
+    """Measure each way in each round, and the machine's own rate for each precision."""
+    side = 64 if given.shape == "demo" or given.smoke else 512
     rounds: dict[Way, list[dict[str, Any]]] = {way: [] for way in ways(given.shape) if given.peer or not way.peer}
+    precisions = dict.fromkeys(way.precision for way in rounds)
+    rates = {precision: in_own_process(matmul_rate, given.device, precision) for precision in precisions}
     with tempfile.TemporaryDirectory() as work:
         place = Place(
-            base=str(make_base(given.shape, Path(work) / "base")),
+            base=str(make_base(given.shape, Path(work) / "base", smoke=given.smoke)),
             pictures=str(make_pictures(Path(work) / "pictures", side)),
             side=side,
             device=given.device,
             peer=str(given.peer.resolve()) if given.peer else None,
             updates=given.updates,
-            count_flops=given.peak_tflops is not None,
         )
         for number in range(given.rounds):
             for way, found in rounds.items():
-                found.append(in_own_process(way, place))
+                found.append(measured(way, place) if given.smoke else in_own_process(measured, way, place))
                 each = found[-1]["seconds"] / way.samples * 1e3
                 print(f"round {number + 1}: {way.name}: {each:.2f} ms a sample", flush=True)
-    rows, gain = table(rounds, given.peak_tflops), gain_of_together(rounds)
-    for row in rows:
-        faster = row["times_peer_batch_1"]
-        beside = "" if faster is None else f"  {faster:6.2f} × the example at batch 1"
-        share = f"  {row['share_of_peak']:.1%} of the peak" if "share_of_peak" in row else ""
-        print(f"{row['way']:44} {row['ms_per_sample']:9.2f} ms a sample {row['peak_mib']:7} MiB{beside}{share}")
-    print(f"four variants together: {gain:.2f} × the throughput of one after another")
-    path = write_results(given, {"ways": rows, "gain_of_together": round(gain, 3)})
-    print(f"written to {path}")
+    return rounds, rates
 
 
 def write_results(given: argparse.Namespace, found: dict[str, Any]) -> Path:

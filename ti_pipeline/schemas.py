@@ -328,6 +328,7 @@ _PICTURES = (
             ),
             Column("detectors", "strings", "detectors that fired, or `manual`"),
             Column("sha256", "string", "sha256 of the crop file", nullable=True),
+            Column("alpha_sha256", "string", "sha256 of its alpha file; empty where all is opaque", nullable=True),
         ),
         key=("post_id",),
     ),

@@ -142,6 +142,9 @@ class BaseModelSource(_Model):
 
     folder: str | None = Field(default=None, description="A diffusers folder; relative paths start at the study file.")
     file: str | None = Field(default=None, description="A single `.safetensors` or `.ckpt` file.")
+    config: str | None = Field(
+        default=None, description="For a `file` that is not Stable Diffusion 1.x: a diffusers folder of its kind."
+    )
     hub: str | None = Field(default=None, description="A Hugging Face hub id, e.g. `CompVis/stable-diffusion-v1-4`.")
     revision: str | None = Field(default=None, description="Hub revision (branch, tag or commit).")
     note: str | None = Field(default=None, description="What this model is, for people.")
@@ -150,6 +153,8 @@ class BaseModelSource(_Model):
     def _one_place(self) -> Self:
         if sum(place is not None for place in (self.folder, self.file, self.hub)) > 1:
             raise ValueError("give one of folder, file and hub, not several")
+        if self.config is not None and self.file is None:
+            raise ValueError("config belongs to a file; folders and hub models have their own")
         return self
 
 
@@ -400,6 +405,9 @@ class Variant(_Model):
         default=None,
         gt=0,
         description="Weigh each timestep's loss by min(SNR, this) / SNR (v-prediction: SNR + 1); 5 is usual.",
+    )
+    masked_loss: bool = Field(
+        default=False, description="Train on the opaque part of pictures that have transparency, not on what is behind."
     )
     noise_offset: float = Field(
         default=0.0, ge=0, le=1, description="Noise of this deviation on a whole channel of a latent; 0.05 is usual."

@@ -9,9 +9,6 @@ Not here: what a field means (`studies`), YAML and its lines (`study_yaml`), how
 from __future__ import annotations
 
 import argparse
-import functools
-import gzip
-import importlib.resources
 import json
 import os
 import re
@@ -19,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.inversion.clip_vocabulary import clip_words
 from ti_pipeline.studies import E621ExportSource, E621Source
 from ti_pipeline.study_faults import checked, json_schema
 from ti_pipeline.study_yaml import StudyError, YamlFile, read_yaml
@@ -149,19 +147,12 @@ def _names_at(values: Any, place: Sequence[str]) -> list[str]:
     return [str(name) for name in values] if isinstance(values, dict) else []
 
 
-@functools.lru_cache(maxsize=1)
-def _clip_words() -> frozenset[str]:
-    """Return every word that is one token of CLIP's vocabulary."""
-    packed = importlib.resources.files("ti_pipeline.inversion").joinpath("clip_words.txt.gz").read_bytes()
-    return frozenset(gzip.decompress(packed).decode().split("\n"))
-
-
 def _token_faults(study: Study, file: YamlFile) -> Iterator[str]:
     """Find names of embeddings that people could not use in prompts, or that would be no file names."""
     for name in study.variants:
         token = str(study.variant(name).token)
         where = _token_place(name, file)
-        if token.lower() in _clip_words():
+        if token.lower() in clip_words():
             yield file.fault(
                 where,
                 f"an embedding named {token!r} would take over that word in every prompt; set token:"

@@ -26,7 +26,7 @@ ASSETS = {
     "image_audit": {"images"},
     "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},
-    "embedding": {"posts", "captions", "crops"} | POLICY,
+    "embedding": {"posts", "captions", "crops", "provenance", "training_set"} | POLICY,
     "evaluation_images": {"embedding"} | POLICY,
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},

@@ -1,12 +1,10 @@
 """Reading study files: every fault names file, line and field, says what is allowed, and offers the nearest name."""
 
-import gzip
 import json
 import os
 import re
 import subprocess
 import sys
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ti_pipeline.inversion.clip_vocabulary import clip_words
 from ti_pipeline.study_files import StudyError, load_studies, load_study, study_folders
 
 REPO = Path(__file__).resolve().parents[1]
@@ -337,8 +336,7 @@ def test_study_folders_come_from_the_environment(tmp_path, monkeypatch):
 def test_clip_words_are_exactly_the_words_of_the_vocabulary():
     tokenizer = json.loads((REPO / "data/base_models/demo/tokenizer/tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = {token.removesuffix("</w>") for token in tokenizer["model"]["vocab"] if token.endswith("</w>")}
-    packed = resources.files("ti_pipeline.inversion").joinpath("clip_words.txt.gz").read_bytes()
-    assert set(gzip.decompress(packed).decode().split("\n")) == {w for w in vocabulary if re.fullmatch("[a-z0-9]+", w)}
+    assert clip_words() == {word for word in vocabulary if re.fullmatch("[a-z0-9]+", word)}
 
 
 def test_loading_the_shipped_studies_is_quick():

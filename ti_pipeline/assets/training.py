@@ -1,9 +1,11 @@
 """Training: one embedding per variant; variants of one run share their base model and train together."""
 
+import hashlib
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
@@ -21,12 +23,21 @@ from ti_pipeline.resources import DataStore
 __all__ = ["embedding"]
 
 
+class Training(dg.Config):
+    """How a run trains; what it trains stands in the study."""
+
+    processes: int = Field(
+        default=1, ge=1, description="Processes that share each batch, a GPU of this machine to each."
+    )
+    tensorboard: bool = Field(default=False, description="Write TensorBoard's event files beside the checkpoints.")
+
+
 @dg.asset(
     partitions_def=variant_partitions,
     ins={
         "captions": dg.AssetIn(partition_mapping=plans_of_variants),
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
-        "posts": dg.AssetIn(partition_mapping=study_with_variants),
+        **{name: dg.AssetIn(partition_mapping=study_with_variants) for name in ("posts", "provenance", "training_set")},
     },
     deps=CATALOG,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -37,10 +48,13 @@ __all__ = ["embedding"]
 )
 def embedding(
     context: dg.AssetExecutionContext,
+    config: Training,
     store: DataStore,
     captions: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     posts: dict[str, pd.DataFrame],
+    provenance: dict[str, pd.DataFrame],
+    training_set: dict[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
     """Checkpoints of the trained embedding: the base stays frozen, only the variant's own vectors move."""
     from ti_pipeline.inversion.training_runs import train_variants
@@ -54,9 +68,19 @@ def embedding(
             require_allowed_pictures(loaded, crops[str(Key(key.study, crop))], posts[key.study], policy)
     folders = [f"embeddings/{key.study}/{key.part}" for key in keys]
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
+    origin = {key: _origin(key, provenance[key.study], training_set[key.study]) for key in keys}
     with store.work(reads=reads, writes=[*folders, "latents"]) as root:
-        jobs = {key: _job(key, root / folder, captions, crops) for key, folder in zip(keys, folders, strict=True)}
-        results = train_variants(list(jobs.values()), root=root, progress=LogProgress(context))
+        jobs = {
+            key: _job(key, root / folder, captions, crops, origin[key])
+            for key, folder in zip(keys, folders, strict=True)
+        }
+        results = train_variants(
+            list(jobs.values()),
+            root=root,
+            progress=LogProgress(context),
+            processes=config.processes,
+            tensorboard=config.tensorboard,
+        )
     for key in keys:
         context.add_asset_metadata(_metadata(key, results[str(key)]), partition_key=str(key))
     return {str(key): results[str(key)].checkpoints for key in keys}
@@ -66,7 +90,23 @@ def _plan_of(key: Key) -> str:
     return str(Key(key.study, str(STUDIES[key.study].study.variant(key.part).captions)))
 
 
-def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[str, pd.DataFrame]) -> Any:
+def _origin(key: Key, provenance: pd.DataFrame, training_set: pd.DataFrame) -> dict[str, str]:
+    """Return what a checkpoint's file says of the pictures: the hash of their attribution, and the licence note."""
+    from ti_pipeline.publishing.attribution import attribution_csv, attribution_table, curations_of
+
+    study = STUDIES[key.study].study
+    used = attribution_csv(attribution_table(provenance, training_set, curations_of(study, [key.part])))
+    found = {"attribution_sha256": hashlib.sha256(used.encode()).hexdigest()}
+    return found | ({"licence": study.source.licence} if study.source.licence else {})
+
+
+def _job(
+    key: Key,
+    folder: Any,
+    captions: dict[str, pd.DataFrame],
+    crops: dict[str, pd.DataFrame],
+    origin: dict[str, str],
+) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
     from ti_pipeline.tagging.budget import trained_captions
 
@@ -81,6 +121,7 @@ def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[s
         crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
         captions=trained_captions(captions[_plan_of(key)], variant),
         folder=folder,
+        origin=origin,
     )
 
 

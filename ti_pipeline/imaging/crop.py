@@ -3,9 +3,9 @@
 Here: files of one crop set and their index. Not here: where the square goes (`focal`), or which pictures are used
 (`curation`).
 
-A crop set's folder holds `<post_id>.png` (or `.webp`) and `index.json`. A crop is reused when the index says that it
-was made from a picture of the same content under the same settings, and the file still has the recorded sha256.
-Everything else in the folder is removed.
+A crop set's folder holds `<post_id>.png` (or `.webp`), for transparent pictures `alpha/<post_id>.png`, and
+`index.json`. A crop is reused when the index says that it was made from a picture of the same content under the same
+settings, and its files still have the recorded sha256. Everything else in the folder is removed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
+from ti_pipeline.imaging.alpha import alpha_path, write_alpha
 from ti_pipeline.imaging.decode import PictureError, open_picture
 from ti_pipeline.imaging.focal import interest_map, place_square, square_at
 from ti_pipeline.imaging.measures import reduced
@@ -121,6 +122,7 @@ def _crop_one(
             known.get("identity") == identity
             and (root / path).exists()
             and sha256_of(root / path) == known.get("sha256")
+            and known.get("alpha_sha256") == _sha256_if_there(alpha_path(root / path))
         ):
             return row | known | {"status": "ok", "reason": "", "path": path}
         square, facts = cut_square(source, crop_set, focus=focus)
@@ -128,8 +130,20 @@ def _crop_one(
         return row | {"status": "failed", "reason": error.reason}
     with write_atomically(root / path) as aside:
         square.save(aside, format=crop_set.format.upper(), **_ENCODING[crop_set.format])
-    made = {"status": "ok", "reason": "", "path": path, "identity": identity, "sha256": sha256_of(root / path)}
+    made: dict[str, Any] = {
+        "status": "ok",
+        "reason": "",
+        "path": path,
+        "identity": identity,
+        "sha256": sha256_of(root / path),
+    }
+    box = (facts["left"], facts["top"], facts["left"] + facts["side"], facts["top"] + facts["side"])
+    made["alpha_sha256"] = write_alpha(source, root / path, box, square.size)
     return row | facts | made
+
+
+def _sha256_if_there(path: Path) -> str | None:
+    return sha256_of(path) if path.exists() else None
 
 
 def _identity(source: Path, crop_set: CropSet, focus: tuple[float, float] | None) -> str:
@@ -171,7 +185,7 @@ def cut_square(
     }
 
 
-_REMEMBERED = ("identity", "sha256", "left", "top", "side", "focus_x", "focus_y", "detectors")
+_REMEMBERED = ("identity", "sha256", "left", "top", "side", "focus_x", "focus_y", "detectors", "alpha_sha256")
 
 
 def _index_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -192,5 +206,6 @@ def _remove_others(folder: Path, kept: set[Path]) -> None:
     for path in (path for suffix in _ENCODING for path in folder.glob(f"*.{suffix}")):
         if path not in kept:
             path.unlink()
-    for path in folder.glob(".*-partial*"):
+            alpha_path(path).unlink(missing_ok=True)
+    for path in (*folder.glob(".*-partial*"), *folder.glob("alpha/.*-partial*")):
         path.unlink()

@@ -29,7 +29,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Picture", "PictureError", "open_picture"]
+__all__ = ["FORMATS", "MAX_PIXELS", "Picture", "PictureError", "alpha_of", "open_picture"]
 
 # Pillow's own line between large and suspicious: a quarter of a GiB at three bytes a pixel.
 MAX_PIXELS = 89_478_485
@@ -109,6 +109,16 @@ def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS, under: str = "#fff
         raise PictureError(path, "too large for this machine's memory") from error
     except _DAMAGE as error:
         raise PictureError(path, _damage(error)) from error
+
+
+def alpha_of(path: Path) -> Image.Image | None:
+    """Return how opaque a picture is that `open_picture` decodes, upright, 8-bit grey; None where it cannot be told."""
+    with Image.open(path, formats=FORMATS) as image:
+        if not image.has_transparency_data or image.mode.startswith("I"):
+            return None
+        alpha = image.convert("RGBA").getchannel("A")
+        orientation = _orientation(image)
+    return alpha.transpose(_TURNS[orientation]) if orientation in _TURNS else alpha
 
 
 def _damage(error: Exception) -> str:

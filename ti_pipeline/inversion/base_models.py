@@ -1,6 +1,7 @@
 """Base models: finding them, telling them apart, and loading their frozen parts.
 
-Here: folders, single files and hub ids. Not here: what is computed with them (`conditioning`, `trainer`, the sampler).
+Here: folders, files and hub ids. Not here: how a single file is read (`single_files`), or what is computed with base
+models (`conditioning`, `trainer`, the sampler).
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import functools
 import hashlib
 import json
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import fingerprint, sha256_of
+from ti_pipeline.inversion.single_files import load_single_file, prediction_type_beside
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +58,12 @@ class Base:
     def latent_factor(self) -> int:
         """Return how many pixels one latent position spans on each side (8 for Stable Diffusion)."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the CPU on the base's device; from pinned memory, so that the CPU waits for no GPU."""
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def require_width(self, width: int, what: str) -> None:
         """Raise `BaseModelError` when `what` has vectors of another width than this base's text encoder."""
@@ -105,16 +114,43 @@ def _snapshot(name: str, hub: str, revision: str | None) -> Path:
 def base_identity(name: str, source: BaseModelSource, *, folder: Path) -> str:
     """Return the hex sha256 that stands for a base's content, without loading it.
 
-    A single file's own sha256 (web UIs show its first ten digits); for a folder one over its parts' files; for a hub
-    model one over id and commit. `folder` is that of the study file. Raises `BaseModelError` when there is no model.
+    A single file's own sha256 (web UIs show its first ten digits), or one over it and the configuration given beside
+    it; for a folder one over its parts' files; for a hub model one over id and commit. `folder` is that of the study
+    file. Raises `BaseModelError` when there is no model.
     """
     place = _place(name, source, folder)
     if source.hub is not None:
         return hashlib.sha256(f"hub:{source.hub}@{place.name}".encode()).hexdigest()  # snapshots are named by commit
     if place.is_file():
-        return _sha256_now(place)
-    files = sorted(p for part in PARTS for p in (place / part).rglob("*") if p.is_file())
-    return fingerprint({path.relative_to(place).as_posix(): _sha256_now(path) for path in files})
+        return _file_identity(name, place, _config(name, source, folder))
+    return fingerprint(_sha256_of_parts(place))
+
+
+def _file_identity(name: str, file: Path, config: Path | None) -> str:
+    try:
+        predicts = prediction_type_beside(file)
+    except ValueError as error:
+        raise BaseModelError(f"base_models.{name}: {error}") from error
+    weights = _sha256_now(file)
+    given = {} if config is None else _sha256_of_parts(config, ".json")
+    if predicts not in {None, "epsilon"}:
+        given["predicts"] = str(predicts)
+    return fingerprint({"weights": weights} | given) if given else weights
+
+
+def _sha256_of_parts(folder: Path, suffix: str = "") -> dict[str, str]:
+    files = sorted(p for part in PARTS for p in (folder / part).rglob(f"*{suffix}") if p.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256_now(path) for path in files}
+
+
+def _config(name: str, source: BaseModelSource, folder: Path) -> Path | None:
+    """Return the diffusers folder that says what a single file's parts are, if the study names one."""
+    if source.config is None:
+        return None
+    path = folder / Path(os.path.expandvars(source.config)).expanduser()
+    if not (path / "model_index.json").is_file():
+        raise BaseModelError(f"base_models.{name}.config: {path} is not there or no diffusers folder")
+    return path
 
 
 def _sha256_now(path: Path) -> str:
@@ -141,11 +177,12 @@ def load_base(
     place = _place(name, source, folder)
     dtype = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     on = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    config = _config(name, source, folder)
     try:
-        pipeline = _pipeline(place)
+        pipeline = _pipeline(place, config)
     except Exception as error:
         # Loaders raise whatever their formats raise; the cause is kept.
-        raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_line(error)}{_hint(source)}") from error
+        raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_why(error, source)}") from error
     _require_kind(name, pipeline, place)
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         kept = torch.promote_types(dtype, torch.float32) if part is pipeline.vae else dtype
@@ -167,15 +204,16 @@ def load_base(
     )
 
 
-def _pipeline(place: Path) -> Any:
+def _pipeline(place: Path, config: Path | None) -> Any:
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import logging
 
     logging.disable_progress_bar()
-    options = {"safety_checker": None, "requires_safety_checker": False}
     if place.is_file():
-        return StableDiffusionPipeline.from_single_file(str(place), **options)
-    return StableDiffusionPipeline.from_pretrained(place, local_files_only=True, **options)
+        return load_single_file(place, config)
+    return StableDiffusionPipeline.from_pretrained(
+        place, local_files_only=True, safety_checker=None, requires_safety_checker=False
+    )
 
 
 def _require_kind(name: str, pipeline: Any, place: Path) -> None:
@@ -202,7 +240,12 @@ def _line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0][:300]
 
 
-def _hint(source: BaseModelSource) -> str:
-    if source.file is not None:
-        return " (single files need the model's configuration from the hub once; or convert it and set `folder`)"
-    return ""
+def _why(error: Exception, source: BaseModelSource) -> str:
+    """Return why loaders failed, and what to do; they read pickles with torch's weights-only unpickler alone."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, pickle.UnpicklingError) and "GLOBAL" in str(cause):
+            return "its pickle asks for code; nothing was executed. Take its .safetensors instead"
+        cause = cause.__cause__ or cause.__context__
+    advice = " (a file of another kind than SD 1.x needs `config`, a diffusers folder of its kind, or the hub once)"
+    return _line(error) + (advice if source.file is not None else "")

@@ -170,12 +170,12 @@ def _encode_chunks(
                 picked.append(starts[token[0]] + token[1])
         plain = [0 if isinstance(token, tuple) else token for token in row]
         ids[index, : len(plain) + 2] = torch.tensor([tokenizer.bos_token_id, *plain, tokenizer.eos_token_id])
-    inputs = _parts(base).embeddings.token_embedding(ids.to(base.device))
+    inputs = _parts(base).embeddings.token_embedding(base.put(ids))
     if embeddings:  # also when no name is left in the prompts: the gradient is then zero, not absent
         table = torch.cat([vectors.to(base.device, base.dtype) for vectors in embeddings.values()])
         flat = inputs.reshape(-1, base.width)
-        where = torch.tensor(places, device=base.device, dtype=torch.long)
-        vectors_at = table[torch.tensor(picked, device=base.device, dtype=torch.long)]
+        where = base.put(torch.tensor(places, dtype=torch.long))
+        vectors_at = table[base.put(torch.tensor(picked, dtype=torch.long))]
         inputs = flat.index_put((where,), vectors_at).reshape(inputs.shape)
     return _through_encoder(base, inputs, clip_skip)
 

@@ -7,12 +7,15 @@ seed see the same pictures, timesteps and noise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import functools
+from collections import Counter
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
-    from numpy.typing import NDArray
 
 __all__ = ["generator", "normal", "pictures_of", "prompt_of", "steps_per_epoch"]
 
@@ -44,25 +47,47 @@ def normal(rng: np.random.Generator, *shape: int) -> torch.Tensor:
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
-def steps_per_epoch(pictures: int, batch_size: int, accumulation: int) -> int:
-    """Return the updates of one pass: pictures // batch // accumulation as in A1111, but at least one.
+def steps_per_epoch(shapes: Sequence[int], batch_size: int, accumulation: int) -> int:
+    """Return the updates of one pass over pictures of these shapes, at least one.
 
-    The pictures that do not fill an update are left out of that pass; each pass has its own order.
+    With one shape it is pictures // batch // accumulation as in A1111. A batch has pictures of one shape, and each
+    shape at least one batch. The pictures that do not fill one are left out of that pass; each pass has its own order.
     """
-    return max(1, pictures // batch_size // accumulation)
+    return max(1, sum(_batches_of(shapes, batch_size).values()) // accumulation)
+
+
+def _batches_of(shapes: Sequence[int], batch_size: int) -> dict[int, int]:
+    return {shape: max(1, count // batch_size) for shape, count in Counter(shapes).items()}
 
 
 def pictures_of(
-    seed: int, done: int, micro: int, *, pictures: int, batch_size: int, accumulation: int, stage: int = 0
+    seed: int, done: int, micro: int, *, shapes: Sequence[int], batch_size: int, accumulation: int, stage: int = 0
 ) -> list[int]:
-    """Return which pictures (0-based) the micro-step shows after `done` updates; fewer pictures than needed repeat.
+    """Return which pictures (0-based) the micro-step shows after `done` updates, all of one shape.
 
-    `done` and `pictures` count within the `stage` (0 where there is but one), whose order is its own.
+    `shapes` tells each picture's shape by a number. Fewer pictures of a shape than a batch holds repeat. `done` counts
+    within the `stage` (0 where there is but one), whose order is its own.
     """
-    epoch, inside = divmod(done, steps_per_epoch(pictures, batch_size, accumulation))
-    order: NDArray[Any] = generator(seed, "order", epoch, *([stage] if stage else [])).permutation(pictures)
-    start = (inside * accumulation + micro) * batch_size
-    return [int(order[(start + i) % pictures]) for i in range(batch_size)]
+    epoch, inside = divmod(done, steps_per_epoch(shapes, batch_size, accumulation))
+    counters = (epoch, *([stage] if stage else []))
+    order, turns = _pass(seed, counters, tuple(shapes), batch_size)
+    again, turn = divmod(inside * accumulation + micro, len(turns))
+    shape = turns[turn]
+    start = (turns[:turn].count(shape) + again * turns.count(shape)) * batch_size
+    return [order[shape][(start + i) % len(order[shape])] for i in range(batch_size)]
+
+
+@functools.lru_cache(maxsize=64)
+def _pass(
+    seed: int, counters: tuple[int, ...], shapes: tuple[int, ...], batch_size: int
+) -> tuple[dict[int, list[int]], list[int]]:
+    """Return one pass: the order of each shape's pictures, and whose turn it is at each micro-step."""
+    rng = generator(seed, "order", *counters)
+    order: dict[int, list[int]] = {}
+    for picture in rng.permutation(len(shapes)).tolist():
+        order.setdefault(shapes[picture], []).append(picture)
+    turns = [shape for shape, count in _batches_of(shapes, batch_size).items() for _ in range(count)]
+    return order, [turns[i] for i in rng.permutation(len(turns))]
 
 
 def prompt_of(

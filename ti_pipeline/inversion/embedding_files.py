@@ -1,4 +1,4 @@
-"""Embedding files: writing A1111's `.pt` and `.safetensors`, and reading whatever the peers write.
+"""Embedding files: writing A1111's `.pt`, `.safetensors` and diffusers' form, and reading whatever the peers write.
 
 Here: file layouts, safe reading, the short hash. Not here: what the vectors mean to a base model (`conditioning`), or
 which checkpoints a study keeps (`training_runs`).
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["DAMAGED", "Embedding", "EmbeddingFileError", "load_embedding", "save_pt", "save_safetensors", "short_hash"]
+__all__ = [
+    "DAMAGED",
+    "Embedding",
+    "EmbeddingFileError",
+    "load_embedding",
+    "save_diffusers",
+    "save_pt",
+    "save_safetensors",
+    "short_hash",
+]
 
 MOST_VECTORS = 75  # CLIP's context between start and end
 MOST_BYTES = 64 << 20  # far above any embedding, far below a base model given by mistake
@@ -121,8 +130,24 @@ def _rewrite_zip(saved: io.BytesIO, path: Path) -> None:
 def save_safetensors(path: Path | str, embedding: Embedding, metadata: Mapping[str, str] | None = None) -> None:
     """Write `{emb_params: [n, width] float32}` with `metadata`, `name`, `step`, `base_name` and `base_hash`.
 
-    Written by hand after the format's specification, since the library orders metadata differently in each process:
-    little-endian header length, JSON header padded to 8 bytes, data. Raises `EmbeddingFileError` like `save_pt`.
+    This is what kohya's tools, InvokeAI, ComfyUI and A1111 take. Raises `EmbeddingFileError` like `save_pt`.
+    """
+    _write_safetensors(Path(path), "emb_params", embedding, metadata or {})
+
+
+def save_diffusers(path: Path | str, embedding: Embedding, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the same with the embedding's name as the key: diffusers takes it for the token, no `token=` needed.
+
+    Raises `EmbeddingFileError` like `save_pt`.
+    """
+    _write_safetensors(Path(path), embedding.name, embedding, metadata or {})
+
+
+def _write_safetensors(path: Path, key: str, embedding: Embedding, metadata: Mapping[str, str]) -> None:
+    """Write one tensor.
+
+    By hand after the format's specification, since the library orders metadata differently in each process:
+    little-endian header length, JSON header padded to 8 bytes, data.
     """
     vectors = _checked(embedding.vectors, str(path))
     own = {
@@ -131,12 +156,10 @@ def save_safetensors(path: Path | str, embedding: Embedding, metadata: Mapping[s
         "base_name": embedding.base_name,
         "base_hash": embedding.base_hash,
     }
-    known = dict(metadata or {}) | {key: str(value) for key, value in own.items() if value is not None}
+    known = dict(metadata) | {name: str(value) for name, value in own.items() if value is not None}
     data = vectors.numpy().astype("<f4").tobytes()
     entry = {"dtype": "F32", "shape": list(vectors.shape), "data_offsets": [0, len(data)]}
-    header = json.dumps(
-        {"__metadata__": dict(sorted(known.items())), "emb_params": entry}, separators=(",", ":")
-    ).encode()
+    header = json.dumps({"__metadata__": dict(sorted(known.items())), key: entry}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     with write_atomically(path) as aside:
         aside.write_bytes(struct.pack("<Q", len(header)) + header + data)

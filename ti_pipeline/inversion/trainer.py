@@ -1,27 +1,30 @@
 """The trainer: textual inversion of one or several variants against one frozen base, top to bottom.
 
-Per micro-step every variant draws its own pictures, prompts, noise and timesteps; all samples go through the frozen
-text encoder and UNet in one call; each variant's loss is the mean over its own samples, and its own vectors are the
-only thing its optimizer holds. Since no term of one variant's loss depends on another's vectors, a variant trained
-among others equals the same variant trained alone (up to rounding by batch shape).
+Per micro-step every variant draws its own pictures, prompts, noise and timesteps; all samples of one shape go through
+the frozen text encoder and UNet in one call (in one per process where several share the work); each variant's loss is
+the mean over its own samples, and its own vectors are the only thing its optimizer holds. Since no term of one
+variant's loss depends on another's vectors, a variant trained among others equals the same variant trained alone (up to
+rounding by batch shape).
 Here: the loop and what is measured in it. Not here: how a run starts (`variant_state`), what is random (`draws`),
 files, resuming and reuse (`training_runs`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.inversion.conditioning import chunks_of, encode_tokens, prompt_tokens
 from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of
+from ti_pipeline.inversion.processes import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
     from ti_pipeline.inversion.base_models import Base
+    from ti_pipeline.inversion.processes import Processes
     from ti_pipeline.inversion.variant_state import Run
 
 __all__ = ["QUARTERS", "TrainingError", "loss_weights", "quarter_errors", "signal_levels", "train", "validation_loss"]
@@ -39,13 +42,29 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-step's samples of one run, on the CPU."""
+    """One micro-step's samples of one run, all of one shape, on the CPU."""
 
     noisy: torch.Tensor
     target: torch.Tensor
     timesteps: torch.Tensor
     weights: torch.Tensor
     prompts: list[str]
+    mask: torch.Tensor | None = None  # what counts of each position, [samples, 1, height, width]; None: all of it
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.noisy.shape[1:])
+
+    def part(self, share: slice) -> Batch:
+        """Return some of the samples."""
+        return Batch(
+            self.noisy[share],
+            self.target[share],
+            self.timesteps[share],
+            self.weights[share],
+            self.prompts[share],
+            None if self.mask is None else self.mask[share],
+        )
 
 
 def train(
@@ -54,8 +73,9 @@ def train(
     *,
     save: Callable[[Run, bool], None],
     progress: Callable[[int, int, str], None] | None = None,
+    processes: Processes = ALONE,
 ) -> None:
-    """Train runs of one clip skip and one resolution together until each has ended.
+    """Train runs of one clip skip together until each has ended; `processes` share the samples of each batch.
 
     `save(run, checkpoint)` is called when a run's state should be kept, with true at checkpoints (each
     `checkpoint_every` updates and the last; after N updates the vectors have moved N times). A run whose numbers are
@@ -67,17 +87,18 @@ def train(
     scale = FP16_SCALE if base.dtype == torch.float16 else 1.0
     while active := [run for run in runs if not run.ended]:
         batches = [_draw(run, base, levels) for run in active]
-        errors = _errors(base, active, batches)
-        losses = [(_onto(base, batch.weights) * own).mean() for batch, own in zip(batches, errors, strict=True)]
+        errors = _errors(base, active, batches, processes=processes)
+        losses = [(base.put(batch.weights) * own).mean() for batch, own in zip(batches, errors, strict=True)]
         shares = [loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True)]
-        torch.autograd.backward([share * scale for share in shares])
+        torch.autograd.backward([share * scale for share in shares if share.requires_grad])
+        processes.add_up([*losses, *errors])
         for run, loss, own in zip(active, losses, errors, strict=True):
             run.micro_losses.append(loss.detach())
             run.micro_errors.append(own.detach())
             run.micro += 1
             if run.micro == run.variant.gradient_accumulation:
-                _update(run, scale)
-                _keep(run, base, save)
+                _update(run, scale, processes)
+                _keep(run, base, save, processes)
         if progress is not None and not any(run.waiting for run in active):
             planned = sum(run.done if run.ended else run.steps for run in runs)
             progress(sum(run.done for run in runs), planned, _words(active))
@@ -102,11 +123,12 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
     variant, at = run.variant, (run.done, run.micro)
     chosen = _chosen(run, *at)
     if run.latents is None:
-        mean, deviation = (t[chosen] for t in (run.train.latents.mean, run.train.latents.deviation))
+        latents = run.train.latents.at(chosen)
+        mean, deviation = torch.stack(list(latents.mean)), torch.stack(list(latents.deviation))
         spread = normal(generator(run.seed, "latent", *at), *mean.shape)
         clean = (mean + deviation * spread) * float(base.vae.config.scaling_factor)
     else:
-        clean = run.latents[chosen]
+        clean = torch.stack([run.latents[i] for i in chosen])
     timesteps = torch.from_numpy(_timesteps(run, *at, len(levels)))
     words = generator(run.seed, "prompt", *at)
     prompts = [
@@ -124,7 +146,19 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
     noise = normal(generator(run.seed, "noise", *at), *clean.shape)
     if variant.noise_offset:  # Guttenberg 2023, "Diffusion with offset noise"
         noise = noise + variant.noise_offset * normal(generator(run.seed, "offset", *at), *clean.shape[:2], 1, 1)
-    return _noised(clean, noise, timesteps, prompts, base, levels, gamma=variant.min_snr_gamma)
+    batch = _noised(clean, noise, timesteps, prompts, base, levels, gamma=variant.min_snr_gamma)
+    return replace(batch, mask=_mask(run, chosen, batch))
+
+
+def _mask(run: Run, chosen: list[int], batch: Batch) -> torch.Tensor | None:
+    """Return the masks of pictures, or None when none of them has any."""
+    import torch
+
+    masks = run.train.latents.at(chosen).masks
+    if all(mask is None for mask in masks):
+        return None
+    whole = torch.ones(1, *batch.shape[1:])
+    return torch.stack([whole if mask is None else mask for mask in masks]).to(batch.weights.dtype)
 
 
 def _chosen(run: Run, done: int, micro: int) -> list[int]:
@@ -133,7 +167,7 @@ def _chosen(run: Run, done: int, micro: int) -> list[int]:
         run.seed,
         done - span.start,
         micro,
-        pictures=len(span.pictures),
+        shapes=span.shapes,
         batch_size=variant.batch_size,
         accumulation=variant.gradient_accumulation,
         stage=span.stage,
@@ -182,12 +216,34 @@ def loss_weights(levels: torch.Tensor, prediction_type: str, gamma: float | None
 
 
 def _errors(
-    base: Base, runs: Sequence[Run], batches: Sequence[Batch], vectors: dict[str, torch.Tensor] | None = None
+    base: Base,
+    runs: Sequence[Run],
+    batches: Sequence[Batch],
+    vectors: dict[str, torch.Tensor] | None = None,
+    processes: Processes = ALONE,
 ) -> list[torch.Tensor]:
-    """Return each run's samples' mean squared errors, [its batch] each, from one call of the networks for all.
+    """Return each run's samples' mean squared errors, [its batch] each; 0 for those that other processes compute.
 
-    `vectors` by the runs' keys are used instead of those in training.
+    All samples of one shape go through the networks in one call. `vectors` by the runs' keys are used instead of those
+    in training.
     """
+    import torch
+
+    vectors = vectors or {run.key: run.vectors for run in runs}
+    shares = processes.shares([len(batch.prompts) for batch in batches])
+    own = [batch.part(share) for batch, share in zip(batches, shares, strict=True)]
+    errors = [torch.zeros_like(batch.weights, device=base.device) for batch in batches]
+    for shape in dict.fromkeys(batch.shape for batch in own if batch.prompts):
+        at = [place for place, batch in enumerate(own) if batch.prompts and batch.shape == shape]
+        found = _errors_of_one_shape(base, [runs[i] for i in at], [own[i] for i in at], vectors)
+        for place, part in zip(at, found, strict=True):
+            errors[place][shares[place]] = part
+    return errors
+
+
+def _errors_of_one_shape(
+    base: Base, runs: Sequence[Run], batches: Sequence[Batch], vectors: dict[str, torch.Tensor]
+) -> list[torch.Tensor]:
     import torch
 
     # Names are found per run: one run's prompt may not show another's vectors, though both may have the same name.
@@ -196,28 +252,33 @@ def _errors(
         own = [prompt_tokens(base.tokenizer, prompt, {run.name: len(run.vectors)}) for prompt in batch.prompts]
         keyed = [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
         rows += [chunks_of(row, long_prompts=run.variant.long_prompts) for row in keyed]
-    vectors = vectors or {run.key: run.vectors for run in runs}
-    states = encode_tokens(base, rows, vectors, clip_skip=runs[0].variant.clip_skip)
-    noisy = _onto(base, torch.cat([batch.noisy for batch in batches]).to(base.dtype))
-    timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
-    target = _onto(base, torch.cat([batch.target for batch in batches]))
+    shown = {run.key: vectors[run.key] for run in runs}
+    states = encode_tokens(base, rows, shown, clip_skip=runs[0].variant.clip_skip)
+    noisy = base.put(torch.cat([batch.noisy for batch in batches]).to(base.dtype))
+    timesteps = base.put(torch.cat([batch.timesteps for batch in batches]))
+    target = base.put(torch.cat([batch.target for batch in batches]))
     predicted = base.unet(noisy, timesteps, **states.options()).sample
-    squares = (predicted.to(target.dtype) - target).square().mean(dim=(1, 2, 3))
-    return list(torch.split(squares, [len(batch.prompts) for batch in batches]))
+    squares = (predicted.to(target.dtype) - target).square()
+    parts = torch.split(squares, [len(batch.prompts) for batch in batches])
+    return [_mean(base, part, batch.mask) for part, batch in zip(parts, batches, strict=True)]
 
 
-def _onto(base: Base, tensor: torch.Tensor) -> torch.Tensor:
-    """Copy to the base's device; from pinned memory, so that the CPU does not wait for the GPU."""
-    if base.device.type == "cuda":
-        return tensor.pin_memory().to(base.device, non_blocking=True)
-    return tensor.to(base.device)
+def _mean(base: Base, squares: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Return each sample's mean over channels and positions, the latter as far as the mask lets them count."""
+    if mask is None:
+        return squares.mean(dim=(1, 2, 3))
+    share = base.put(mask)
+    # A wholly transparent picture has nothing to teach: 0, not 0 / 0.
+    return (share * squares).mean(dim=(1, 2, 3)) / share.mean(dim=(1, 2, 3)).clamp(min=1e-12)
 
 
-def _update(run: Run, scale: float) -> None:
-    """Do one optimizer update: true gradients, clipped, with the schedule's rate."""
+def _update(run: Run, scale: float, processes: Processes) -> None:
+    """Do one optimizer update: true gradients of all processes, clipped, with the schedule's rate."""
     import torch
 
-    assert run.vectors.grad is not None
+    if run.vectors.grad is None:  # every sample was another process's
+        run.vectors.grad = torch.zeros_like(run.vectors)
+    processes.add_up([run.vectors.grad])
     run.vectors.grad /= scale
     norm = torch.nn.utils.clip_grad_norm_([run.vectors], run.variant.gradient_clip or float("inf"))
     for group in run.optimizer.param_groups:
@@ -232,7 +293,7 @@ def _update(run: Run, scale: float) -> None:
     run.micro, run.micro_losses, run.micro_errors = 0, [], []
 
 
-def _keep(run: Run, base: Base, save: Callable[[Run, bool], None]) -> None:
+def _keep(run: Run, base: Base, save: Callable[[Run, bool], None], processes: Processes) -> None:
     """Read the losses now and then; at checkpoints measure, and have the state saved, unless a number is not finite."""
     checkpoint = run.done % run.variant.checkpoint_every == 0 or run.done == run.steps
     due = checkpoint or run.done % SAVE_EVERY == 0
@@ -241,7 +302,7 @@ def _keep(run: Run, base: Base, save: Callable[[Run, bool], None]) -> None:
     _gather(run, base)
     if run.failure is None and due:
         if checkpoint:
-            run.checkpoints.append(_measured(run, base))
+            run.checkpoints.append(_measured(run, base, processes))
         save(run, checkpoint)
 
 
@@ -270,7 +331,7 @@ def _gather(run: Run, base: Base) -> None:
     )
 
 
-def _measured(run: Run, base: Base) -> dict[str, Any]:
+def _measured(run: Run, base: Base, processes: Processes) -> dict[str, Any]:
     """Return a checkpoint's numbers; see the table `embedding`."""
     since = run.checkpoints[-1]["step"] if run.checkpoints else 0
     losses = [row[0] for row in run.log[since : run.done]]
@@ -279,7 +340,7 @@ def _measured(run: Run, base: Base) -> dict[str, Any]:
         "step": run.done,
         "epoch": run.epoch(run.done - 1)[0],
         "mean_loss": sum(losses) / len(losses),
-        "validation_loss": validation_loss(base, run),
+        "validation_loss": validation_loss(base, run, processes),
         "moved": float((vectors - run.initial).norm(dim=1).mean()),
         "mean_norm": float(vectors.norm(dim=1).mean()),
         **_nearest(base, vectors),
@@ -313,11 +374,12 @@ def quarter_errors(run: Run, levels: int) -> list[list[float | None]]:
     return rows
 
 
-def validation_loss(base: Base, run: Run) -> float | None:
+def validation_loss(base: Base, run: Run, processes: Processes = ALONE) -> float | None:
     """Return the mean loss on held-out pictures, or None when there are none.
 
     Timesteps are the middles of four equal parts, noise is seeded by the picture's id, latents are means and the
-    prompt is the first template with the whole caption: the same for every variant, so that values compare.
+    prompt is the first template with the whole caption, nothing is masked: the same for every variant, so that values
+    compare.
     """
     import torch
 
@@ -325,10 +387,10 @@ def validation_loss(base: Base, run: Run) -> float | None:
     levels = signal_levels(base)
     middles = [len(levels) * (2 * part + 1) // (2 * VALIDATION_TIMESTEPS) for part in range(VALIDATION_TIMESTEPS)]
     samples = [(picture, part) for picture in range(count) for part in range(VALIDATION_TIMESTEPS)]
-    sums = 0.0
-    for start in range(0, len(samples), VALIDATION_BATCH):
-        chosen = samples[start : start + VALIDATION_BATCH]
-        clean = run.validation.latents.mean[[picture for picture, _ in chosen]] * float(base.vae.config.scaling_factor)
+    sums = torch.zeros((), dtype=torch.float64, device=base.device)
+    for chosen in _calls(run, samples):
+        latents = torch.stack([run.validation.latents.mean[picture] for picture, _ in chosen])
+        clean = latents * float(base.vae.config.scaling_factor)
         ids = [run.validation.post_ids[picture] for picture, _ in chosen]
         noise = torch.stack(
             [
@@ -340,9 +402,18 @@ def validation_loss(base: Base, run: Run) -> float | None:
         timesteps = torch.tensor([middles[part] for _, part in chosen])
         with torch.no_grad():
             batch = _noised(clean, noise, timesteps, prompts, base, levels)
-            (errors,) = _errors(base, [run], [batch], {run.key: run.result})
-        sums += float(errors.sum())
-    return sums / len(samples) if samples else None
+            (errors,) = _errors(base, [run], [batch], {run.key: run.result}, processes)
+        sums += errors.sum()
+    processes.add_up([sums])
+    return float(sums) / len(samples) if samples else None
+
+
+def _calls(run: Run, samples: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Yield the samples of a validation in batches of one shape."""
+    shapes = [tuple(mean.shape) for mean in run.validation.latents.mean]
+    for shape in dict.fromkeys(shapes):
+        own = [sample for sample in samples if shapes[sample[0]] == shape]
+        yield from (own[start : start + VALIDATION_BATCH] for start in range(0, len(own), VALIDATION_BATCH))
 
 
 def _plain_prompt(run: Run, caption: str) -> str:

@@ -18,6 +18,8 @@ from ti_pipeline.inversion.draws import generator, normal, steps_per_epoch
 from ti_pipeline.inversion.schedules import LearningRate, parse_learning_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from ti_pipeline.inversion.base_models import Base
@@ -52,6 +54,7 @@ class Span:
     start: int
     stop: int
     pictures: list[int]
+    shapes: tuple[int, ...]  # of these pictures, a number for each shape
     steps_per_epoch: int
     first_epoch: int
 
@@ -70,7 +73,7 @@ class Run:
     longest: float | None  # limit of a vector's norm
     optimizer: torch.optim.Optimizer
     rate: LearningRate
-    latents: torch.Tensor | None  # scaled samples of `latents: once | deterministic`; None samples at each step
+    latents: list[torch.Tensor] | None  # scaled samples of `latents: once | deterministic`; None samples at each step
     spans: list[Span]
     steps: int
     done: int = 0
@@ -200,18 +203,27 @@ def _spans(variant: Variant, train: Pictures) -> list[Span]:
     stages = train.stages or [0] * len(train.post_ids)
     for index, (_, steps) in enumerate(stages_of(variant)):
         pictures = [place for place, of in enumerate(stages) if of == index]
-        per_epoch = steps_per_epoch(len(pictures), variant.batch_size, variant.gradient_accumulation)
+        shapes = _shapes(train.latents, pictures)
+        per_epoch = steps_per_epoch(shapes, variant.batch_size, variant.gradient_accumulation)
         start, epoch = (found[-1].stop, found[-1].first_epoch) if found else (0, 1)
         if found:
             epoch += -(-(found[-1].stop - found[-1].start) // found[-1].steps_per_epoch)
-        count = steps or update_count(variant, len(pictures))
-        found.append(Span(index, start, start + count, pictures, per_epoch, epoch))
+        count = steps or update_count(variant, shapes)
+        found.append(Span(index, start, start + count, pictures, shapes, per_epoch, epoch))
     return found
 
 
-def update_count(variant: Variant, pictures: int) -> int:
-    """Return how many updates a variant without stages trains: its steps or epochs, whichever ends first."""
-    per_epoch = steps_per_epoch(pictures, variant.batch_size, variant.gradient_accumulation)
+def _shapes(latents: Latents, pictures: list[int]) -> tuple[int, ...]:
+    numbers: dict[tuple[int, ...], int] = {}
+    return tuple(numbers.setdefault(tuple(latents.mean[i].shape), len(numbers)) for i in pictures)
+
+
+def update_count(variant: Variant, shapes: Sequence[int]) -> int:
+    """Return how many updates a variant without stages trains: its steps or epochs, whichever ends first.
+
+    `shapes` are numbers for the shapes of its pictures.
+    """
+    per_epoch = steps_per_epoch(shapes, variant.batch_size, variant.gradient_accumulation)
     limits = [variant.steps, variant.epochs and variant.epochs * per_epoch]
     return min(limit for limit in limits if limit)
 
@@ -297,15 +309,15 @@ def _mean_norm(base: Base) -> float:
     return float(base.text_encoder.get_input_embeddings().weight.detach().float().norm(dim=1).mean())
 
 
-def _fixed_latents(base: Base, variant: Variant, pictures: Pictures) -> torch.Tensor | None:
+def _fixed_latents(base: Base, variant: Variant, pictures: Pictures) -> list[torch.Tensor] | None:
     """Return each picture's one latent, scaled; `once` samples it by the picture's id, whatever else is trained on."""
-    import torch
-
-    mean, deviation = pictures.latents.mean, pictures.latents.deviation
+    found, scale = list(pictures.latents.mean), float(base.vae.config.scaling_factor)
     if variant.latents == "random":
         return None
     if variant.latents == "once":
-        shape = mean.shape[1:]
-        noise = [normal(generator(variant.seed or 0, "latent", post_id), *shape) for post_id in pictures.post_ids]
-        mean = mean + deviation * torch.stack(noise)
-    return mean * float(base.vae.config.scaling_factor)
+        spreads = zip(pictures.post_ids, found, pictures.latents.deviation, strict=True)
+        found = [
+            mean + deviation * normal(generator(variant.seed or 0, "latent", post_id), *mean.shape)
+            for post_id, mean, deviation in spreads
+        ]
+    return [latent * scale for latent in found]

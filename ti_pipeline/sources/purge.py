@@ -117,6 +117,7 @@ def _files(found: _Found, root: Path) -> Iterator[dict[str, Any]]:
         for path in sorted((root / "reports").glob(f"{study}.html")):  # shows pictures
             yield _row("report", path, root, study=study)
         made = [("export", root / "exports" / study, "*/*.*"), ("crop", root / "crops" / study, "*/*.png")]
+        made.append(("crop", root / "crops" / study, "*/alpha/*.png"))
         for kind, folder, pattern in made:
             for path in sorted(folder.glob(pattern)):
                 if path.stem.isdigit() and int(path.stem) in found.posts[study]:

@@ -92,6 +92,50 @@ def test_crops_carry_no_metadata_and_are_the_same_bytes_again(root):
     assert cropped(root, training_set(1)).sha256.tolist() == first.sha256.tolist()
 
 
+def opacity(width, height):
+    return np.random.default_rng(7).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def with_alpha(root, number, alpha, *, turned=False):
+    picture = Image.open(root / f"images/{number}.png").convert("RGBA")
+    picture.putalpha(Image.fromarray(alpha))
+    exif = Image.Exif()
+    if turned:
+        picture = picture.transpose(Image.Transpose.ROTATE_90)  # which 6, a quarter turn right, undoes
+        exif[0x0112] = 6
+    picture.save(root / f"images/{number}.png", exif=exif)
+
+
+def test_the_alpha_of_transparent_pictures_is_kept_beside_their_crops(root):
+    with_alpha(root, 1, opacity(200, 100))
+    with_alpha(root, 2, opacity(90, 150), turned=True)
+    half = np.full((120, 120), 255, dtype=np.uint8)
+    with_alpha(root, 3, half)
+    crops = cropped(root, training_set(1, 2, 3))
+    assert crops.alpha_sha256.notna().tolist() == [True, True, False]
+    assert sorted(path.name for path in (root / FOLDER / "alpha").iterdir()) == ["1.png", "2.png"]
+    for row, alpha in zip(crops.itertuples(), (opacity(200, 100), opacity(90, 150)), strict=False):
+        with Image.open(root / FOLDER / "alpha" / f"{row.post_id}.png") as found:
+            part = Image.fromarray(alpha[row.top : row.top + row.side, row.left : row.left + row.side])
+            assert np.array_equal(found, part.resize((64, 64), Image.Resampling.BOX))
+        assert row.alpha_sha256 == sha256_of(root / FOLDER / "alpha" / f"{row.post_id}.png")
+
+
+def test_an_alpha_is_made_again_when_it_is_gone_and_removed_when_its_crop_is(root):
+    with_alpha(root, 1, opacity(200, 100))
+    first = cropped(root, training_set(1, 2))
+    alpha = root / FOLDER / "alpha" / "1.png"
+    for harm in (alpha.unlink, lambda: alpha.write_bytes(b"changed")):
+        harm()
+        pd.testing.assert_frame_equal(cropped(root, training_set(1, 2)), first)
+        assert sha256_of(alpha) == first.alpha_sha256[0]
+    age(root)
+    cropped(root, training_set(1, 2))
+    assert rewritten(root) == set()
+    cropped(root, training_set(2))
+    assert not alpha.exists()
+
+
 def test_only_kept_pictures_of_the_curation_are_cropped(root):
     both = pd.concat([training_set(1, 2, out=(2,)), training_set(2, 3, curation="other")])
     assert cropped(root, both).post_id.tolist() == [1]

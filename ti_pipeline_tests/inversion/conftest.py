@@ -69,6 +69,7 @@ def make_job(root: Path, bases_folder: Path):
             "split": ["train"] * 4 + ["validation"],
             "path": paths,
             "sha256": [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in paths],
+            "alpha_sha256": pd.array([None] * len(POSTS), dtype="str"),
         }
     )
     words = ["wolf, snow", "wolf, red fur", "", "fox, city, night", "wolf"]

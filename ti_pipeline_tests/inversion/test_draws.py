@@ -9,13 +9,14 @@ from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_o
 
 
 def test_steps_per_epoch_as_a1111_counts_but_at_least_one():
-    assert [steps_per_epoch(562, 1, 1), steps_per_epoch(10, 4, 1), steps_per_epoch(10, 2, 2)] == [562, 2, 2]
-    assert steps_per_epoch(3, 4, 2) == 1
+    settings = [(562, 1, 1), (10, 4, 1), (10, 2, 2)]
+    assert [steps_per_epoch((0,) * count, *rest) for count, *rest in settings] == [562, 2, 2]
+    assert steps_per_epoch((0,) * 3, 4, 2) == 1
 
 
 def test_a_pass_shows_every_picture_once_and_passes_differ():
     def shown(done: int, micro: int) -> list[int]:
-        return pictures_of(7, done, micro, pictures=12, batch_size=2, accumulation=3)
+        return pictures_of(7, done, micro, shapes=(0,) * 12, batch_size=2, accumulation=3)
 
     passes = [[i for done in (p * 2, p * 2 + 1) for micro in range(3) for i in shown(done, micro)] for p in range(3)]
     assert all(sorted(one) == list(range(12)) for one in passes)
@@ -23,8 +24,38 @@ def test_a_pass_shows_every_picture_once_and_passes_differ():
 
 
 def test_few_pictures_repeat_evenly():
-    shown = [i for m in range(2) for i in pictures_of(0, 4, m, pictures=3, batch_size=3, accumulation=2)]
+    shown = [i for m in range(2) for i in pictures_of(0, 4, m, shapes=(0,) * 3, batch_size=3, accumulation=2)]
     assert Counter(shown) == {0: 2, 1: 2, 2: 2}
+
+
+SHAPES = (0, 1, 0, 0, 2, 0, 1, 0, 0, 1, 0)  # seven of 0, three of 1, one of 2
+
+
+def test_batches_have_one_shape_and_a_pass_shows_every_picture_that_fills_one():
+    def shown(done: int) -> list[list[int]]:
+        return [pictures_of(3, done, micro, shapes=SHAPES, batch_size=2, accumulation=5) for micro in range(5)]
+
+    assert steps_per_epoch(SHAPES, 2, 5) == 1
+    assert steps_per_epoch(SHAPES, 1, 1) == 11
+    left_out, turns = set(), set()
+    for done in range(40):
+        batches = shown(done)
+        shapes = [{SHAPES[picture] for picture in batch} for batch in batches]
+        assert all(len(shape) == 1 for shape in shapes)
+        turn = [shape.pop() for shape in shapes]
+        assert sorted(turn) == [0, 0, 0, 1, 2]
+        turns.add(tuple(turn))
+        counted = Counter(picture for batch in batches for picture in batch)
+        assert counted.pop(4) == 2, "one of its kind repeats until it fills a batch"
+        assert set(counted.values()) == {1}
+        left_out |= {picture for picture in range(11) if picture != 4 and picture not in counted}
+    assert left_out == set(range(11)) - {4}, "no picture is always left out"
+    assert len(turns) > 10, "shapes take turns in another order in each pass"
+
+
+def test_micro_steps_beyond_a_pass_go_on_in_order():
+    found = [pictures_of(1, 0, micro, shapes=(0, 0, 1), batch_size=1, accumulation=6)[0] for micro in range(6)]
+    assert Counter(found) == {0: 2, 1: 2, 2: 2}
 
 
 def test_draws_depend_on_every_counter_and_on_nothing_else():

@@ -59,8 +59,8 @@ def reference(base, run: Run, updates: int) -> tuple[torch.Tensor, list[float]]:
     optimizer = torch.optim.AdamW([grown.weight], lr=v.learning_rate, weight_decay=0.0)
     losses, weighed = [], not v.min_snr_gamma
     for done in range(updates):
-        chosen = pictures_of(v.seed, done, 0, pictures=4, batch_size=v.batch_size, accumulation=1)
-        clean = run.latents[chosen]
+        chosen = pictures_of(v.seed, done, 0, shapes=(0,) * 4, batch_size=v.batch_size, accumulation=1)
+        clean = torch.stack([run.latents[i] for i in chosen])
         drawn = normal(generator(v.seed, "noise", done, 0), *clean.shape)
         times = torch.from_numpy(generator(v.seed, "timestep", done, 0).integers(1000, size=v.batch_size))
         rows = []
@@ -119,14 +119,101 @@ def test_together_equals_alone(base64):
         assert float((alone.vectors - alone.initial).detach().norm()) > 1e-3
 
 
+SHAPES = [(4, 8, 8), (4, 8, 16), (4, 8, 8), (4, 16, 8), (4, 8, 8), (4, 8, 16), (4, 8, 8)]
+
+
+def mixture(seed: int = 0) -> Pictures:
+    """Pictures of aspect buckets, some of them partly transparent."""
+    means = [noise(*shape, seed=seed + i) for i, shape in enumerate(SHAPES)]
+    deviations = [noise(*shape, seed=seed + 50 + i).abs() / 10 for i, shape in enumerate(SHAPES)]
+    masks = [noise(1, *s[1:], seed=i).abs().clamp(max=1) if i % 2 else None for i, s in enumerate(SHAPES)]
+    ids = list(range(300, 300 + len(SHAPES)))
+    return Pictures(ids, [CAPTIONS[i % 4] for i in range(len(SHAPES))], Latents(means, deviations, masks))
+
+
+def test_together_equals_alone_after_200_steps_with_other_sizes_masks_and_draws(base64):
+    settings = {
+        "a": {"vectors": 1},
+        "b": {"vectors": 8, "seed": 9, "learning_rate": "0.01:70, 0.001", "batch_size": 2},
+        "c": {"vectors": 4, "seed": 2, "latents": "random", "shuffle_tags": True, "drop_tags": 0.3},
+    }
+
+    def start(key: str) -> Run:
+        return Run.start(key, variant(steps=200, **settings[key]), base64, mixture(), pictures(0))
+
+    together = {key: start(key) for key in settings}
+    shapes, plain = set(), base64.unet.forward
+
+    def seen(noisy, *rest, **options):
+        shapes.add((len(noisy), tuple(noisy.shape[1:])))
+        return plain(noisy, *rest, **options)
+
+    base64.unet.forward = seen
+    try:
+        train_all(base64, *together.values())
+    finally:
+        base64.unet.forward = plain
+    assert {shape for _, shape in shapes} == set(SHAPES)
+    assert max(count for count, _ in shapes) == 4, "variants that draw one shape share a call"
+    for key in settings:
+        alone = start(key)
+        train_all(base64, alone)
+        assert float((alone.vectors - together[key].vectors).detach().abs().max()) <= 1e-9
+        assert float((alone.vectors - alone.initial).detach().norm()) > 1e-3
+
+
+def test_a_masked_loss_is_the_weighted_mean_of_a_plain_formula(base):
+    run = Run.start("a", variant(batch_size=3, steps=8), base, mixture(), pictures(0))
+    levels, masked = signal_levels(base), 0
+    for done in range(8):
+        run.done = done
+        batch = trainer._draw(run, base, levels)
+        (errors,) = trainer._errors(base, [run], [batch])
+        chosen = trainer._chosen(run, done, 0)
+        predicted = base.unet(batch.noisy, batch.timesteps, prompts_states(base, batch.prompts, run.vectors)).sample
+        squares = (predicted.detach() - batch.target).double().square().numpy()
+        for error, square, picture in zip(errors.tolist(), squares, chosen, strict=True):
+            mask = run.train.latents.masks[picture]
+            weights = 1.0 if mask is None else mask.double().numpy()
+            masked += mask is not None
+            total = sum(float((channel * weights).sum()) for channel in square)
+            counted = square.size if mask is None else len(square) * float(weights.sum())
+            assert error == pytest.approx(total / counted, rel=1e-5)
+    assert 4 < masked < 24
+
+
+def test_what_is_wholly_transparent_teaches_nothing_and_what_is_opaque_is_as_without_a_mask(base):
+    def trained(mask: torch.Tensor | None) -> Run:
+        own = pictures(4)
+        masks = () if mask is None else [mask] * 4
+        own = dataclasses.replace(own, latents=dataclasses.replace(own.latents, masks=masks))
+        run = Run.start("a", variant(masked_loss=mask is not None), base, own, pictures(0))
+        train_all(base, run)
+        return run
+
+    plain = trained(None)
+    assert torch.equal(trained(torch.ones(1, 8, 8)).vectors, plain.vectors)
+    nothing = trained(torch.zeros(1, 8, 8))
+    assert torch.equal(nothing.vectors, nothing.initial)
+    assert [row[0] for row in nothing.log] == [0] * 5
+    assert nothing.failure is None
+
+
+def prompts_states(base, prompts: list[str], vectors: torch.Tensor) -> torch.Tensor:
+    from ti_pipeline.inversion.conditioning import encode_prompts
+
+    with torch.no_grad():
+        return encode_prompts(base, prompts, {"zzember": vectors}).states
+
+
 def test_accumulation_is_the_mean_gradient_of_its_micro_steps(base64, monkeypatch):
     run = run_of(base64, gradient_accumulation=2, steps=1)
     gradients = []
     plain = trainer._update
 
-    def spy(at: Run, scale: float) -> None:
+    def spy(at: Run, *rest) -> None:
         gradients.append(at.vectors.grad.clone())
-        plain(at, scale)
+        plain(at, *rest)
 
     monkeypatch.setattr(trainer, "_update", spy)
     train_all(base64, run)
@@ -171,7 +258,7 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
     aim = noise(3, 32, seed=3)
     plain = trainer._errors
 
-    def distilled(b, runs, batches):
+    def distilled(b, runs, batches, **_):
         with torch.no_grad():
             row = [("t", i) for i in range(3)]
             states = trainer.encode_tokens(b, [[row]] * len(batches[0].prompts), {"t": aim}).states
@@ -186,11 +273,11 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
 
 
 def test_steps_or_epochs_whichever_ends_first(base):
-    assert update_count(variant(steps=10, epochs=2), 4) == 8
-    assert update_count(variant(steps=10, epochs=9), 4) == 10
-    assert update_count(variant(steps=None, epochs=3), 5) == 15
-    assert update_count(variant(steps=None, epochs=3, batch_size=2, gradient_accumulation=2), 5) == 3
-    assert update_count(variant(steps=None, epochs=3, batch_size=16), 5) == 3
+    assert update_count(variant(steps=10, epochs=2), (0,) * 4) == 8
+    assert update_count(variant(steps=10, epochs=9), (0,) * 4) == 10
+    assert update_count(variant(steps=None, epochs=3), (0,) * 5) == 15
+    assert update_count(variant(steps=None, epochs=3, batch_size=2, gradient_accumulation=2), (0,) * 5) == 3
+    assert update_count(variant(steps=None, epochs=3, batch_size=16), (0,) * 5) == 3
 
 
 def test_initial_vectors_are_spread_over_the_text(base):
@@ -298,7 +385,7 @@ def test_vectors_grow_no_longer_than_their_limit(base):
 
 def test_patience_ends_training_and_the_others_go_on(base, monkeypatch):
     told = iter([3.0, 2.0, 2.5, 2.0, 1.0, 1.0])
-    monkeypatch.setattr(trainer, "validation_loss", lambda _, run: next(told) if run.key == "a" else None)
+    monkeypatch.setattr(trainer, "validation_loss", lambda _, run, *__: next(told) if run.key == "a" else None)
     stopped, other = run_of(base, "a", steps=9, checkpoint_every=1, patience=2), run_of(base, "b", steps=9)
     train_all(base, stopped, other)
     assert [c["validation_loss"] for c in stopped.checkpoints] == [3.0, 2.0, 2.5, 2.0]
@@ -311,8 +398,8 @@ def test_patience_ends_training_and_the_others_go_on(base, monkeypatch):
 def test_numbers_that_break_name_step_pictures_and_timesteps_and_others_go_on(base):
     bad, good = run_of(base, "bad", steps=9, checkpoint_every=3), run_of(base, "good", steps=9, seed=8)
     alone = run_of(base, "good", steps=9, seed=8)
-    order = [pictures_of(4, done, 0, pictures=4, batch_size=1, accumulation=1)[0] for done in range(9)]
-    bad.latents[order[3]] = torch.nan  # the last picture of the first pass
+    order = [pictures_of(4, done, 0, shapes=(0,) * 4, batch_size=1, accumulation=1)[0] for done in range(9)]
+    bad.latents[order[3]][:] = torch.nan  # the last picture of the first pass
     first = 3
     kept = train_all(base, bad, good)
     assert f"at update {first + 1} the loss is nan" in bad.failure
@@ -338,18 +425,11 @@ def test_validation_loss_is_the_mean_over_fixed_draws(base):
             drawn = normal(generator(0, "validation", 900 + i, part), 4, 8, 8)[None]
             noisy = levels[time].sqrt().float() * clean + (1 - levels[time]).sqrt().float() * drawn
             prompt = f"zzember, {CAPTIONS[i]}".strip(" ,")
-            states = trainer_states(base, prompt, run.initial)
+            states = prompts_states(base, [prompt], run.initial)
             with torch.no_grad():
                 predicted = base.unet(noisy, torch.tensor([time]), states).sample
             sums.append(float(torch.nn.functional.mse_loss(predicted, drawn)))
     assert found == pytest.approx(sum(sums) / 12, rel=1e-4)
-
-
-def trainer_states(base, prompt: str, vectors: torch.Tensor) -> torch.Tensor:
-    from ti_pipeline.inversion.conditioning import encode_prompts
-
-    with torch.no_grad():
-        return encode_prompts(base, [prompt], {"zzember": vectors}).states
 
 
 def test_half_precision_stays_near_and_keeps_float32_vectors(base, bases_folder):
@@ -372,9 +452,9 @@ def test_once_latents_depend_on_the_picture_and_not_on_its_neighbours(base):
     two = pictures(4)
     fewer = Pictures(two.post_ids[2:], two.captions[2:], Latents(two.latents.mean[2:], two.latents.deviation[2:]))
     other = Run.start("x", variant(), base, fewer, pictures(0))
-    assert torch.equal(other.latents, all_four.latents[2:])
+    assert torch.equal(torch.stack(other.latents), torch.stack(all_four.latents[2:]))
     mean = run_of(base, latents="deterministic").latents
-    assert torch.allclose(mean, two.latents.mean * base.vae.config.scaling_factor)
+    assert torch.allclose(torch.stack(mean), two.latents.mean * base.vae.config.scaling_factor)
     assert run_of(base, latents="random").latents is None
 
 

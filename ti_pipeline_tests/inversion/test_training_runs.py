@@ -19,6 +19,7 @@ from ti_pipeline.inversion.embedding_files import load_embedding
 from ti_pipeline.inversion.trainer import TrainingError
 from ti_pipeline.inversion.training_runs import train_variants
 from ti_pipeline.schemas import TABLES
+from ti_pipeline_tests.inversion import readers
 
 
 @pytest.fixture(autouse=True)
@@ -40,14 +41,25 @@ def loaded() -> dict:
 
 
 def files(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*")) if p.is_file()}
+    found = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
+
+
+def checkpoint_files(name: str, step: int) -> list[str]:
+    return [f"{name}-{step}.pt", f"{name}-{step}.safetensors", f"diffusers/{name}-{step}.safetensors"]
+
+
+def clear(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
 
 
 def test_a_variant_leaves_its_files_and_tables(root, make_job):
     result = train_variants([make_job("v2", steps=7)], root=root)["s__v2"]
     assert not result.reused
     folder = root / "embeddings" / "s" / "v2"
-    names = [f"v2-{step}.{kind}" for step in (3, 6, 7) for kind in ("pt", "safetensors")]
+    names = [name for step in (3, 6, 7) for name in checkpoint_files("v2", step)]
     assert sorted(files(folder)) == sorted([*names, "losses.parquet", "training.json"])
     assert TABLES["embedding"].problems(result.checkpoints) == []
     assert TABLES["losses"].problems(result.losses) == []
@@ -81,7 +93,7 @@ def test_finished_variants_are_reused_and_changed_ones_trained_anew(root, make_j
     other = train_variants([make_job("v2", seed=6, steps=4)], root=root)["s__v2"]
     assert not other.reused
     assert sorted(files(root / "embeddings" / "s" / "v2")) == sorted(
-        ["v2-3.pt", "v2-3.safetensors", "v2-4.pt", "v2-4.safetensors", "losses.parquet", "training.json"]
+        [*checkpoint_files("v2", 3), *checkpoint_files("v2", 4), "losses.parquet", "training.json"]
     )
     back = train_variants([make_job("v2")], root=root)["s__v2"]
     assert not back.reused
@@ -125,8 +137,7 @@ def test_an_interrupted_run_goes_on_to_identical_bytes(root, make_job, monkeypat
     folders = [job.folder for job in jobs]
     whole = [files(folder) for folder in folders]
     for folder in folders:
-        for path in folder.iterdir():
-            path.unlink()
+        clear(folder)
     calls, plain = [], training_runs._save
 
     def stop_after_three(run, *args, **options):
@@ -138,7 +149,7 @@ def test_an_interrupted_run_goes_on_to_identical_bytes(root, make_job, monkeypat
     monkeypatch.setattr(training_runs, "_save", stop_after_three)
     with pytest.raises(StoppedError):
         train_variants(jobs, root=root)
-    assert all((folder / "state.pt").exists() or not list(folder.glob("*")) for folder in folders)
+    assert all((folder / "state.pt").exists() or not files(folder) for folder in folders)
     monkeypatch.undo()
     updates, step = [], training_runs.train_variants.__globals__["_save"]
     monkeypatch.setattr(
@@ -160,8 +171,7 @@ def test_a_lone_interrupted_run_is_bit_identical_also_between_checkpoints(root, 
     whole = files(job.folder)
     plain = training_runs._save
     for stop in (1, 3, 4):  # saves are at 2, 4, 5, 6, 8, 10 updates
-        for path in job.folder.iterdir():
-            path.unlink()
+        clear(job.folder)
         calls = []
 
         def stopping(run, *args, calls=calls, stop=stop, **options):
@@ -183,8 +193,7 @@ def test_a_killed_process_goes_on_to_identical_bytes(root, make_job, tmp_path_fa
     job = make_job("a", steps=9)
     train_variants([job], root=root)
     whole = files(job.folder)
-    for path in job.folder.iterdir():
-        path.unlink()
+    clear(job.folder)
     import pickle
 
     (root / "job.pickle").write_bytes(pickle.dumps(job))
@@ -235,7 +244,7 @@ def test_an_unusable_state_means_going_on_from_an_earlier_one_or_beginning_again
     (job.folder / "mine.txt").write_text("somebody's own file stays")
     updates = []
     plain_update = trainer._update
-    monkeypatch.setattr(trainer, "_update", lambda run, scale: (updates.append(run.done), plain_update(run, scale)))
+    monkeypatch.setattr(trainer, "_update", lambda run, *rest: (updates.append(run.done), plain_update(run, *rest)))
     train_variants([job], root=root)
     assert updates == ([0, 1, 2, 3, 4, 5] if harm == "checkpoint gone" else [3, 4, 5])
     found = files(job.folder)
@@ -311,18 +320,175 @@ def test_broken_numbers_are_reported_after_the_others_are_finished(root, make_jo
 def test_too_little_memory_gives_advice(root, make_job, monkeypatch):
     from ti_pipeline.inversion import trainer
 
-    def exhausted(*_):
+    def exhausted(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer, "_errors", exhausted)
-    with pytest.raises(TrainingError, match=r"s__a: the GPU's memory .* batch_size"):
+    with pytest.raises(TrainingError, match=r"s__a: the GPU's memory .* batch_size .* precision bf16"):
         train_variants([make_job("a")], root=root)
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(root, make_job):
-    (root / "embeddings").write_text("a file where a folder should be")
-    with pytest.raises(OSError, match="embeddings"):
+@pytest.fixture
+def mount(root):
+    """Return a function that puts a small file system of its own at a folder: real limits, not pretended ones."""
+    mounted = []
+
+    def at(folder: Path, options: str) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip("needs the right to mount a tmpfs")
+        mounted.append(folder)
+        return folder
+
+    yield at
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(root, make_job, monkeypatch, mount):
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("trained for nothing"))
+    mount(root / "embeddings" / "s" / "a", "ro,size=64k")
+    with pytest.raises(TrainingError, match=r"s__a: checkpoints cannot be written to .*s/a \(Read-only"):
         train_variants([make_job("a")], root=root)
+    (root / "embeddings" / "s" / "b").write_text("a file where a folder should be")
+    with pytest.raises(TrainingError, match=r"s__b: checkpoints cannot be written to .*s/b \(File exists\); .*TI_DATA"):
+        train_variants([make_job("b")], root=root)
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_run_goes_on_when_there_is_room(root, make_job, mount):
+    job = make_job("a", steps=12)
+    train_variants([job], root=root)
+    whole = files(job.folder)
+    clear(job.folder)
+    mount(job.folder, "size=96k")  # room for the checkpoint at 3 updates, not for all four
+    (job.folder / "ballast").write_bytes(bytes(60 << 10))
+    with pytest.raises(
+        TrainingError, match=r"s__a: update \d+ cannot be saved in .* \(No space left on device\); make"
+    ):
+        train_variants([job], root=root)
+    left = files(job.folder)
+    assert {"state.pt", "state-before.pt"} & set(left)
+    assert "training.json" not in left
+    assert not [name for name in left if "partial" in name]
+    (job.folder / "ballast").unlink()
+    updates = []
+    plain, trainer._update = trainer._update, lambda run, *rest: (updates.append(run.done), plain(run, *rest))
+    try:
+        train_variants([job], root=root)
+    finally:
+        trainer._update = plain
+    assert updates[0] >= 3, "it began again"
+    assert files(job.folder) == whole
+
+
+def test_every_peer_reads_every_checkpoint(root, make_job, bases_folder):
+    from diffusers import StableDiffusionPipeline
+
+    job = make_job("v2", vectors=3)
+    result = train_variants([job], root=root)["s__v2"]
+    pipeline = StableDiffusionPipeline.from_pretrained(bases_folder / "tiny")
+    for row in result.checkpoints.itertuples():
+        name = row.checkpoint
+        wanted = load_embedding(root / row.safetensors_path).vectors
+        pt, safetensors, own = (job.folder / file for file in checkpoint_files("v2", row.step))
+        read = {f"{reader.__name__} {path.suffix}": reader(path) for path in (pt, safetensors, own)
+                for reader in (readers.a1111, readers.kohya, readers.invokeai)}  # fmt: skip
+        read |= {"ComfyUI": readers.comfyui(job.folder, name), "ComfyUI, diffusers'": readers.comfyui(own.parent, name)}
+        assert {who for who, vectors in read.items() if not torch.equal(vectors, wanted)} == set()
+        pipeline.load_textual_inversion(own)  # no token given: the file tells it
+        ids = pipeline.tokenizer.convert_tokens_to_ids([name, f"{name}_1", f"{name}_2"])
+        assert torch.equal(pipeline.text_encoder.get_input_embeddings().weight.detach()[ids], wanted)
+        pipeline.load_textual_inversion(pt, token=f"pt-{name}")
+        pipeline.load_textual_inversion(safetensors, token=f"st-{name}")
+        for token in (f"pt-{name}", f"st-{name}"):
+            id_ = pipeline.tokenizer.convert_tokens_to_ids(token)
+            assert torch.equal(pipeline.text_encoder.get_input_embeddings().weight.detach()[id_], wanted[0])
+
+
+def test_checkpoints_say_what_they_were_made_of(root, make_job):
+    from safetensors import safe_open
+
+    from ti_pipeline.inversion.base_models import base_identity
+
+    origin = {"attribution_sha256": "ab" * 32, "licence": "CC BY 4.0"}
+    job = dataclasses.replace(make_job("v2"), origin=origin)
+    train_variants([job], root=root)
+
+    def metadata(name: str = "v2-6.safetensors") -> dict[str, str]:
+        with safe_open(job.folder / name, framework="pt") as reader:
+            return reader.metadata()
+
+    found = metadata()
+    identity = base_identity("tiny", job.base_source, folder=job.base_folder)
+    assert metadata("diffusers/v2-6.safetensors") == found
+    assert {key: found[key] for key in ("study", "variant", "step", "base_name", "base_hash", *origin)} == {
+        "study": "s", "variant": "v2", "step": "6", "base_name": "tiny", "base_hash": identity, **origin
+    }  # fmt: skip
+    train_variants([dataclasses.replace(job, captions=job.captions.assign(caption="lion"))], root=root)
+    assert metadata()["data_fingerprint"] != found["data_fingerprint"]
+    train_variants([dataclasses.replace(make_job("v2", learning_rate=0.001))], root=root)
+    assert metadata()["data_fingerprint"] == found["data_fingerprint"]
+    assert metadata()["fingerprint"] != found["fingerprint"]
+
+
+def mixture(root: Path, make_job, name: str, **values):
+    """A job whose crops have three shapes, one of them partly transparent."""
+    import numpy as np
+    from PIL import Image
+
+    crops = make_job("x").crops["64"].assign(size=64, width=[64, 128, 64, 128, 64], height=[64, 64, 128, 64, 64])
+    (root / "crops" / "alpha").mkdir(exist_ok=True)
+    sums = {}
+    for row in crops.itertuples():
+        Image.open(root / row.path).resize((row.width, row.height)).save(root / row.path)
+        sums[row.Index] = hashlib.sha256((root / row.path).read_bytes()).hexdigest()
+    alpha = np.random.default_rng(0).integers(0, 2, (64, 128), dtype=np.uint8) * 255
+    Image.fromarray(alpha).save(root / "crops" / "alpha" / "12.png")
+    told = hashlib.sha256((root / "crops" / "alpha" / "12.png").read_bytes()).hexdigest()
+    crops = crops.assign(sha256=pd.Series(sums))
+    crops.loc[crops.post_id == 12, "alpha_sha256"] = told
+    return dataclasses.replace(make_job(name, **values), crops={"64": crops})
+
+
+def test_crops_of_several_shapes_are_trained_masked_and_go_on_exactly(root, make_job, monkeypatch):
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 2)
+    job = mixture(root, make_job, "a", steps=9, checkpoint_every=4, masked_loss=True, batch_size=2)
+    result = train_variants([job], root=root)["s__a"]
+    assert result.checkpoints.validation_loss.notna().all()
+    whole = files(job.folder)
+    clear(job.folder)
+    plain = training_runs._save
+
+    def stopping(run, *args, **options):
+        plain(run, *args, **options)
+        if run.done == 6:
+            raise StoppedError
+
+    monkeypatch.setattr(training_runs, "_save", stopping)
+    with pytest.raises(StoppedError):
+        train_variants([job], root=root)
+    monkeypatch.setattr(training_runs, "_save", plain)
+    train_variants([job], root=root)
+    assert files(job.folder) == whole
+    unmasked = dataclasses.replace(job, variant=job.variant.model_copy(update={"masked_loss": False}))
+    train_variants([unmasked], root=root)
+    assert files(job.folder)["a-8.pt"] != whole["a-8.pt"]
+
+
+def test_a_masked_loss_of_opaque_pictures_is_the_plain_one_to_the_bit(root, make_job):
+    plain = train_variants([make_job("a")], root=root)["s__a"]
+    masked = train_variants([make_job("a", masked_loss=True)], root=root)["s__a"]
+    assert not masked.reused
+    assert masked.checkpoints.pt_sha256.tolist() == plain.checkpoints.pt_sha256.tolist()
+    pd.testing.assert_frame_equal(masked.losses, plain.losses)
+
+
+def test_an_alpha_that_is_gone_is_named(root, make_job):
+    job = mixture(root, make_job, "a", masked_loss=True)
+    (root / "crops" / "alpha" / "12.png").unlink()
+    with pytest.raises(TrainingError, match=r"s__a: the crop crops/alpha/12\.png is gone or was changed"):
+        train_variants([job], root=root)
 
 
 def test_the_record_tells_what_was_kept(root, make_job):

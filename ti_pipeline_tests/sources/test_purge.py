@@ -167,6 +167,16 @@ def test_all_of_the_artist_is_gone_and_nothing_else(root: Path) -> None:
     assert {name: after[name] for name in of_others} == {name: before[name] for name in of_others}
 
 
+def test_what_their_pictures_left_transparent_is_removed_too(root: Path) -> None:
+    alpha = {post_id: root / f"crops/one/64/alpha/{post_id}.png" for post_id in (1, 2)}
+    alpha[1].parent.mkdir()
+    for path in alpha.values():
+        path.write_bytes(b"alpha")
+    purge(root)
+    assert not alpha[1].exists()
+    assert alpha[2].exists()
+
+
 def test_what_was_made_with_the_pictures_is_listed(root: Path) -> None:
     first, shared = images_by_post(root)["one", 1], images_by_post(root)["one", 4]
     table = purge(root)
