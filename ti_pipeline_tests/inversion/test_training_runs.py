@@ -328,24 +328,6 @@ def test_too_little_memory_gives_advice(root, make_job, monkeypatch):
         train_variants([make_job("a")], root=root)
 
 
-@pytest.fixture
-def mount(root):
-    """Return a function that puts a small file system of its own at a folder: real limits, not pretended ones."""
-    mounted = []
-
-    def at(folder: Path, options: str) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, check=False)
-        if done.returncode:
-            pytest.skip("needs the right to mount a tmpfs")
-        mounted.append(folder)
-        return folder
-
-    yield at
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
-
-
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(root, make_job, monkeypatch, mount):
     monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("trained for nothing"))
     mount(root / "embeddings" / "s" / "a", "ro,size=64k")
