@@ -38,8 +38,8 @@ from ti_pipeline.demo.posts import demo_posts
 from ti_pipeline.demo.styles import STYLES
 from ti_pipeline.demo.world import CONCEPTS
 from ti_pipeline.files import sha256_of, write_json
-from ti_pipeline.imaging.crop import cut_square
-from ti_pipeline.imaging.focal import interest_map, place_square
+from ti_pipeline.imaging.cut import cut_picture
+from ti_pipeline.imaging.focal import interest_map, place_box
 from ti_pipeline.imaging.measures import reduced
 from ti_pipeline.studies import CropSet, FocalWeights
 from ti_pipeline_tests.shared_data import PICTURES
@@ -127,8 +127,8 @@ Square = tuple[float, float, float]
 
 def by_us(rgb: Image.Image, _heads: list[Box]) -> Square:
     interest, _ = interest_map(reduced(rgb), FocalWeights())
-    placed = place_square(interest, rgb.width, rgb.height)
-    return placed.left, placed.top, placed.side
+    placed = place_box(interest, rgb.size, (min(rgb.size),) * 2)
+    return placed.left, placed.top, placed.width
 
 
 def by_centre(rgb: Image.Image, _heads: list[Box]) -> Square:
@@ -211,7 +211,7 @@ def speed(subjects: Sequence[Subject], autocrop: Any | None) -> dict[str, float]
             rgb = subject.rgb()
             ways: dict[str, Callable[[], Any]] = {
                 "focal point": lambda rgb=rgb: by_us(rgb, []),
-                "end to end": lambda: cut_square(path, CropSet(size=SIZE))[0].save(out),
+                "end to end": lambda: cut_picture(path, CropSet(size=SIZE))[0].pixels.save(out),
                 "pillow alone": lambda: _pillow_alone(path, out),
             }
             if autocrop is not None:

@@ -208,6 +208,22 @@ class _Cropping(_Model):
         default="#ffffff", description="Colour under transparent pixels."
     )
     format: Literal["png", "webp"] = Field(default="png", description="Format of the crops; both are lossless.")
+    keep: Literal["face", "subject"] = Field(
+        default="face",
+        description="What a box is placed around: the face, or as much of the whole subject as it holds.",
+    )
+    aspect: Literal["square", "buckets"] = Field(
+        default="square",
+        description="Squares, or shapes near each picture's own: sides in multiples of 64, of the square's area.",
+    )
+    split_above: float | None = Field(
+        default=None, ge=1, description="Pictures that are longer than so many times their width are cut in several."
+    )
+    split_overlap: float = Field(default=0.2, ge=0, lt=1, description="How much neighbours of a cut share, at least.")
+    flip: bool = Field(default=False, description="Also the mirror image of each crop.")
+    resize: Literal["gamma", "linear"] = Field(
+        default="gamma", description="What resizing averages: values as they are stored, as web UIs do, or light."
+    )
 
 
 class CropSet(_Cropping):
@@ -215,6 +231,14 @@ class CropSet(_Cropping):
 
     size: Side = Field(description="Side of the square in pixels.")
     curation: Name = Field(default="default", description="Name of the curation whose pictures are cropped.")
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if self.aspect == "buckets" and self.size % 64:
+            raise ValueError(f"aspect: buckets wants a size that is a multiple of 64, not {self.size}")
+        if self.aspect == "buckets" and self.split_above is not None:
+            raise ValueError("aspect: buckets keeps long pictures long; remove it or split_above")
+        return self
 
 
 class Crops(_Cropping):

@@ -117,7 +117,7 @@ def dataset(
 
     study, part = split(context.partition_key)
     (written,) = captions.values()
-    pictures = pd.concat(crops.values()).drop_duplicates("post_id")  # stages may share pictures
+    pictures = pd.concat(crops.values()).drop_duplicates(["post_id", "part", "flipped"])  # stages may share pictures
     loaded = STUDIES[study]
     policy = policy_of(loaded, store)
     require_clean_texts(loaded, part, written, policy)

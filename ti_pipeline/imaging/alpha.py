@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from ti_pipeline.files import sha256_of, write_atomically
-from ti_pipeline.imaging.decode import alpha_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from PIL import Image
 
 __all__ = ["alpha_path", "write_alpha"]
 
@@ -25,17 +24,15 @@ def alpha_path(crop: Path) -> Path:
     return crop.parent / "alpha" / f"{crop.stem}.png"
 
 
-def write_alpha(source: Path, crop: Path, box: tuple[int, int, int, int], size: tuple[int, int]) -> str | None:
-    """Write the alpha of a crop cut from `box` (left, top, right, bottom; upright picture) and resized to `size`.
+def write_alpha(alpha: Image.Image | None, crop: Path) -> str | None:
+    """Write the alpha of a crop (8-bit grey of its size) and return the file's sha256.
 
-    Returns the file's sha256, or None where no pixel of the crop is transparent: then there is no file.
+    None where no pixel is transparent: then there is no file, and an earlier one is removed.
     """
-    alpha = alpha_of(source)
-    part = None if alpha is None else alpha.crop(box)
     target = alpha_path(crop)
-    if part is None or part.getextrema()[0] == 255:
+    if alpha is None or alpha.getextrema()[0] == 255:
         target.unlink(missing_ok=True)
         return None
     with write_atomically(target) as aside:
-        part.resize(size, Image.Resampling.BOX).save(aside)
+        alpha.save(aside)
     return sha256_of(target)

@@ -80,7 +80,7 @@ def measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
         "mode": picture.mode,
         "frames": picture.frames,
         "exif_orientation": picture.orientation,
-        "has_alpha": picture.has_alpha,
+        "has_alpha": picture.alpha is not None,
         "sharpness": sharpness(grey),
         "detail": detail(grey),
         "simple_background": simple_background(pixels),

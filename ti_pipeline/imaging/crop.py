@@ -1,11 +1,12 @@
-"""Cuts a training set to squares around the focal point, and keeps finished crops as long as they are right.
+"""Crops a training set around the focal point, and keeps finished crops as long as they are right.
 
-Here: files of one crop set and their index. Not here: where the square goes (`focal`), or which pictures are used
+Here: files of one crop set and their index. Not here: cutting a picture (`cut`), or which pictures are used
 (`curation`).
 
-A crop set's folder holds `<post_id>.png` (or `.webp`), for transparent pictures `alpha/<post_id>.png`, and
-`index.json`. A crop is reused when the index says that it was made from a picture of the same content under the same
-settings, and its files still have the recorded sha256. Everything else in the folder is removed.
+A crop set's folder holds `<post_id>.png` (or `.webp`), `<post_id>-1.png` and so on for further parts of a long picture,
+`-flipped` behind the name of a mirror image, `alpha/` with files of the same names for transparent pictures, and
+`index.json`. Crops are reused when the index says that they were made from a picture of the same content under the same
+settings, and their files still have the recorded sha256. Everything else in the folder is removed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,10 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
 from ti_pipeline.imaging.alpha import alpha_path, write_alpha
-from ti_pipeline.imaging.decode import PictureError, open_picture
-from ti_pipeline.imaging.focal import interest_map, place_square, square_at
-from ti_pipeline.imaging.measures import reduced
+from ti_pipeline.imaging.cut import Cut, cut_picture
+from ti_pipeline.imaging.decode import PictureError
 from ti_pipeline.imaging.threads import in_threads
 
 if TYPE_CHECKING:
@@ -31,10 +29,10 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import CropSet
 
-__all__ = ["crop_pictures", "cut_square", "read_focal_points"]
+__all__ = ["crop_pictures", "read_focal_points"]
 
 # Part of every crop's identity: raise it when the same settings would give other pixels.
-_VERSION = 2
+_VERSION = 3
 _INDEX = "index.json"
 _SAVE_INDEX_EVERY = 50
 _ENCODING: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True}}
@@ -51,11 +49,11 @@ def crop_pictures(
 ) -> pd.DataFrame:
     """Crop the kept pictures of the crop set's curation; return the `crops` table, rows in the training set's order.
 
-    Crops are RGB files, lossless, of exactly `crop_set.size` pixels a side without metadata in `root/folder`, resized
-    by Lanczos on gamma-encoded values from the largest square (`focal.place_square`, or around the post's point of
-    `focal_points`, given in shares of width and height); nothing is ever padded. A picture that cannot be read any
-    more, or would be enlarged more than `max_upscale` times, is a row with status `failed` and the reason. Raises
-    ValueError when the training set does not know the curation.
+    Crops are lossless RGB files without metadata in `root/folder`: of exactly `crop_set.size` pixels a side, or of the
+    sides of an aspect bucket of that area. Each is the largest box of its shape that the picture has, placed by
+    `focal.place_box` or around the post's point of `focal_points` (shares of width and height), resized by Lanczos;
+    nothing is ever padded. A picture that cannot be read any more, or would be enlarged more than `max_upscale` times,
+    is a row with status `failed` and the reason. Raises ValueError when the training set does not know the curation.
     """
     import pyarrow as pa
 
@@ -67,17 +65,21 @@ def crop_pictures(
     chosen = training_set[training_set.kept & (training_set.curation == crop_set.curation)].to_dict("records")
     index = _read_index(root / folder / _INDEX)
 
-    def crop(picture: dict[Hashable, Any]) -> dict[str, Any]:
+    def crop(picture: dict[Hashable, Any]) -> tuple[str, list[dict[str, Any]]]:
         known = index.get(str(picture["post_id"]), {})
         focus = (focal_points or {}).get(int(picture["post_id"]))
         return _crop_one(picture, known, root=root, folder=folder, crop_set=crop_set, focus=focus)
 
+    made: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    for row in in_threads(crop, chosen, what="pictures cropped", progress=progress):
-        rows.append(row)
-        if len(rows) % _SAVE_INDEX_EVERY == 0:  # a killed run goes on from here
-            write_json(root / folder / _INDEX, index | _index_of(rows))
-    write_json(root / folder / _INDEX, _index_of(rows))
+    for done, (identity, crops) in enumerate(in_threads(crop, chosen, what="pictures cropped", progress=progress), 1):
+        rows += crops
+        if crops[0]["status"] == "ok":
+            remembered = [{name: crop[name] for name in _REMEMBERED} for crop in crops]
+            made[str(crops[0]["post_id"])] = {"identity": identity, "crops": remembered}
+        if done % _SAVE_INDEX_EVERY == 0:  # a killed run goes on from here
+            write_json(root / folder / _INDEX, index | made)
+    write_json(root / folder / _INDEX, made)
     _remove_others(root / folder, {root / row["path"] for row in rows if row["status"] == "ok"})
     schema = TABLES["crops"].arrow_schema()
     return from_arrow(pa.Table.from_pylist(rows, schema=schema))
@@ -112,34 +114,58 @@ def _crop_one(
     folder: str,
     crop_set: CropSet,
     focus: tuple[float, float] | None,
-) -> dict[str, Any]:
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the identity of a picture's crops, and a row for each of them, or one that says why there are none."""
     post_id, source = int(picture["post_id"]), root / picture["path"]
-    path = f"{folder}/{post_id}.{crop_set.format}"
-    row = {"post_id": post_id, "split": picture["split"], "size": crop_set.size, "detectors": []}
+    row = {"post_id": post_id, "part": 0, "flipped": False, "split": picture["split"], "size": crop_set.size}
     try:
         identity = _identity(source, crop_set, focus)
-        if (
-            known.get("identity") == identity
-            and (root / path).exists()
-            and sha256_of(root / path) == known.get("sha256")
-            and known.get("alpha_sha256") == _sha256_if_there(alpha_path(root / path))
-        ):
-            return row | known | {"status": "ok", "reason": "", "path": path}
-        square, facts = cut_square(source, crop_set, focus=focus)
+        if known.get("identity") == identity and all(_intact(root, crop) for crop in known["crops"]):
+            return identity, [row | crop | {"status": "ok", "reason": ""} for crop in known["crops"]]
+        cuts = cut_picture(source, crop_set, focus=focus)
     except PictureError as error:
-        return row | {"status": "failed", "reason": error.reason}
+        return "", [row | {"status": "failed", "reason": error.reason, "detectors": []}]
+    written = [_write(cut, f"{folder}/{_stem(post_id, cut)}.{crop_set.format}", root, crop_set.format) for cut in cuts]
+    return identity, [row | crop | {"status": "ok", "reason": ""} for crop in written]
+
+
+def _stem(post_id: int, cut: Cut) -> str:
+    return f"{post_id}{f'-{cut.part}' if cut.part else ''}{'-flipped' if cut.flipped else ''}"
+
+
+def _write(cut: Cut, path: str, root: Path, form: str) -> dict[str, Any]:
+    """Write a crop and its alpha, and return what the table says of them."""
     with write_atomically(root / path) as aside:
-        square.save(aside, format=crop_set.format.upper(), **_ENCODING[crop_set.format])
-    made: dict[str, Any] = {
-        "status": "ok",
-        "reason": "",
+        cut.pixels.save(aside, format=form.upper(), **_ENCODING[form])
+    return {
         "path": path,
-        "identity": identity,
+        "part": cut.part,
+        "flipped": cut.flipped,
+        "width": cut.pixels.width,
+        "height": cut.pixels.height,
+        "left": cut.placed.left,
+        "top": cut.placed.top,
+        "box_width": cut.placed.width,
+        "box_height": cut.placed.height,
+        "focus_x": cut.placed.focus_x,
+        "focus_y": cut.placed.focus_y,
+        "detectors": cut.detectors,
         "sha256": sha256_of(root / path),
+        "alpha_sha256": write_alpha(cut.alpha, root / path),
     }
-    box = (facts["left"], facts["top"], facts["left"] + facts["side"], facts["top"] + facts["side"])
-    made["alpha_sha256"] = write_alpha(source, root / path, box, square.size)
-    return row | facts | made
+
+
+_REMEMBERED = (
+    *("path", "part", "flipped", "width", "height", "left", "top", "box_width", "box_height", "focus_x", "focus_y"),
+    *("detectors", "sha256", "alpha_sha256"),
+)
+
+
+def _intact(root: Path, crop: dict[str, Any]) -> bool:
+    """Tell whether a crop and its alpha are as they were written."""
+    path = root / crop["path"]
+    there = (_sha256_if_there(path), _sha256_if_there(alpha_path(path)))
+    return there == (crop["sha256"], crop["alpha_sha256"])
 
 
 def _sha256_if_there(path: Path) -> str | None:
@@ -156,49 +182,16 @@ def _identity(source: Path, crop_set: CropSet, focus: tuple[float, float] | None
     return fingerprint([_VERSION, content, settings, focus])
 
 
-def cut_square(
-    source: Path, crop_set: CropSet, *, focus: tuple[float, float] | None = None
-) -> tuple[Image.Image, dict[str, Any]]:
-    """Return the square at its final size, and the table's facts about where it was cut.
-
-    `focus` (shares of width and height) is a focal point that a person gave; without it the detectors decide.
-    Raises `PictureError` for a file that cannot be used or is too small.
-    """
-    rgb = open_picture(source, under=crop_set.background).rgb
-    side = min(rgb.size)
-    if crop_set.size > crop_set.max_upscale * side:
-        raise PictureError(source, f"too small: needs more than {crop_set.max_upscale:g} times enlargement")
-    if focus is not None:
-        placed, detectors = square_at(*focus, rgb.width, rgb.height), ["manual"]
-    else:
-        interest, detectors = interest_map(reduced(rgb), crop_set.focal)
-        placed = place_square(interest, rgb.width, rgb.height, headroom=crop_set.headroom)
-    box = (placed.left, placed.top, placed.left + side, placed.top + side)
-    square = rgb.crop(box).resize((crop_set.size, crop_set.size), Image.Resampling.LANCZOS)
-    return square, {
-        "left": placed.left,
-        "top": placed.top,
-        "side": placed.side,
-        "focus_x": placed.focus_x,
-        "focus_y": placed.focus_y,
-        "detectors": detectors,
-    }
-
-
-_REMEMBERED = ("identity", "sha256", "left", "top", "side", "focus_x", "focus_y", "detectors", "alpha_sha256")
-
-
-def _index_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {str(row["post_id"]): {name: row[name] for name in _REMEMBERED} for row in rows if row["status"] == "ok"}
-
-
 def _read_index(path: Path) -> dict[str, Any]:
     """Return the index of earlier crops by post id; a missing or unreadable one means that nothing is reused."""
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return index if isinstance(index, dict) and all(isinstance(v, dict) for v in index.values()) else {}
+    usable = isinstance(index, dict) and all(
+        isinstance(v, dict) and {"identity", "crops"} <= set(v) for v in index.values()
+    )
+    return index if usable else {}
 
 
 def _remove_others(folder: Path, kept: set[Path]) -> None:

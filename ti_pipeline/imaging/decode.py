@@ -29,7 +29,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Picture", "PictureError", "alpha_of", "open_picture"]
+__all__ = ["FORMATS", "MAX_PIXELS", "Picture", "PictureError", "open_picture"]
 
 # Pillow's own line between large and suspicious: a quarter of a GiB at three bytes a pixel.
 MAX_PIXELS = 89_478_485
@@ -74,14 +74,17 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture: upright `RGB` pixels without metadata, and what the file was like."""
+    """A decoded picture: upright `RGB` pixels without metadata, and what the file was like.
+
+    `alpha` is 8-bit grey, 255 where opaque; None where every pixel is.
+    """
 
     rgb: Image.Image
+    alpha: Image.Image | None
     format: str
     mode: str
     frames: int
     orientation: int
-    has_alpha: bool
 
 
 def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS, under: str = "#ffffff") -> Picture:
@@ -111,16 +114,6 @@ def open_picture(path: Path, *, max_pixels: int = MAX_PIXELS, under: str = "#fff
         raise PictureError(path, _damage(error)) from error
 
 
-def alpha_of(path: Path) -> Image.Image | None:
-    """Return how opaque a picture is that `open_picture` decodes, upright, 8-bit grey; None where it cannot be told."""
-    with Image.open(path, formats=FORMATS) as image:
-        if not image.has_transparency_data or image.mode.startswith("I"):
-            return None
-        alpha = image.convert("RGBA").getchannel("A")
-        orientation = _orientation(image)
-    return alpha.transpose(_TURNS[orientation]) if orientation in _TURNS else alpha
-
-
 def _damage(error: Exception) -> str:
     words = str(error) or type(error).__name__
     cut_short = isinstance(error, EOFError) or "truncated" in words.lower()
@@ -135,11 +128,12 @@ def _decode(path: Path, content: bytes, max_pixels: int, under: str) -> Picture:
         mode, frames = image.mode, _frames(image)
         image.load()
         orientation = _orientation(image)
-        rgb, has_alpha = _to_rgb(path, image, under)
+        rgb, alpha = _to_rgb(path, image, under)
         if orientation in _TURNS:
             rgb = rgb.transpose(_TURNS[orientation])
+            alpha = None if alpha is None else alpha.transpose(_TURNS[orientation])
         rgb.info.clear()  # Pillow would copy profiles, gamma and comments into every file saved from it
-        return Picture(rgb, str(image.format), mode, frames, orientation, has_alpha)
+        return Picture(rgb, alpha, str(image.format), mode, frames, orientation)
 
 
 def _frames(image: Image.Image) -> int:
@@ -155,14 +149,14 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def _to_rgb(path: Path, image: Image.Image, under: str) -> tuple[Image.Image, bool]:
-    """Return 8-bit sRGB pixels and whether any pixel was not opaque."""
+def _to_rgb(path: Path, image: Image.Image, under: str) -> tuple[Image.Image, Image.Image | None]:
+    """Return 8-bit sRGB pixels, and how opaque they are if any is not wholly."""
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_16_bit(path, image).convert("RGB"), False
+        return _from_16_bit(path, image).convert("RGB"), None
     if image.mode == "F":
         raise PictureError(path, "floating-point pixels, which state no white level")
     if not image.has_transparency_data:
-        return _to_srgb(image), False
+        return _to_srgb(image), None
     rgba = image.convert("RGBA")
     alpha = rgba.getchannel("A")
     opaque = rgba.convert("RGB")
@@ -170,10 +164,10 @@ def _to_rgb(path: Path, image: Image.Image, under: str) -> tuple[Image.Image, bo
     colours = _to_srgb(opaque)
     lowest, _ = alpha.getextrema()
     if lowest == 255:
-        return colours, False
+        return colours, None
     laid_over = Image.new("RGB", image.size, under)
     laid_over.paste(colours, mask=alpha)
-    return laid_over, True
+    return laid_over, alpha
 
 
 def _from_16_bit(path: Path, image: Image.Image) -> Image.Image:

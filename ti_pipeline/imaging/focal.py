@@ -1,7 +1,7 @@
-"""Finds what is interesting in a picture, and the square that holds the most of it.
+"""Finds what is interesting in a picture, and the box that holds the most of it.
 
-Here: four weighted detectors, their common interest map, and the exact placement of the largest square. Not here:
-files, resizing (`crop`).
+Here: four weighted detectors, their common interest map, and the exact placement of the largest box of a shape. Not
+here: shapes (`boxes`), files, resizing (`crop`).
 
 The detectors are those that trainers know from web UIs (face, corners, entropy) plus saliency. No ready face detector
 is good on drawn animals, so a face is where a cascade says so or where eyes seem to be, and a hint among others. What
@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import FocalWeights
 
-__all__ = ["DETECTORS", "Placement", "Window", "best_offset", "interest_map", "place_square", "square_at"]
+__all__ = ["DETECTORS", "Placement", "Window", "best_offset", "box_at", "interest_map", "place_box"]
 
 # Interest is kept in integers, so that sums are exact and ties are ties: this much over the whole picture.
 TOTAL_INTEREST = 2**32
@@ -45,7 +45,7 @@ _SALIENCY_SIDE = 64
 _ENTROPY_CELL = 16
 _ENTROPY_LEVELS = 16
 
-# What lies in the square's middle half counts three times, so that a subject stands in the middle, not just inside.
+# What lies in the box's middle half counts three times, so that a subject stands in the middle, not just inside.
 _MIDDLE, _MIDDLE_EXTRA = 0.5, 2
 # Heads are above bodies: interest counts 1.5 times at the picture's top edge, 0.5 times at its bottom (in hundredths).
 _AT_TOP, _AT_BOTTOM = 150, 50
@@ -53,18 +53,19 @@ _AT_TOP, _AT_BOTTOM = 150, 50
 
 @dataclass(frozen=True)
 class Placement:
-    """A square in a picture, in its pixels, and the focal point as shares of width and height."""
+    """A box in a picture, in its pixels, and the focal point as shares of the picture's width and height."""
 
     left: int
     top: int
-    side: int
+    width: int
+    height: int
     focus_x: float
     focus_y: float
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of an axis, `start` pixels behind where the square begins and `length` pixels long.
+    """A stretch of an axis, `start` pixels behind where the box begins and `length` pixels long.
 
     `profile` is the interest summed across the axis, in any number of equal steps; interest is even within a step.
     Interest inside the window counts `weight` times.
@@ -205,40 +206,51 @@ DETECTORS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float64] | None]] 
 }
 
 
-def place_square(interest: NDArray[np.int64], width: int, height: int, *, headroom: float = 0.05) -> Placement:
-    """Place the largest square of a `width` × `height` picture, given the interest map of its reduced copy.
+def place_box(
+    interest: NDArray[np.int64],
+    size: tuple[int, int],
+    box: tuple[int, int],
+    *,
+    headroom: float = 0.05,
+    keep: Literal["face", "subject"] = "face",
+) -> Placement:
+    """Place a box in a picture of `size`, given the interest map of its reduced copy; both are (width, height), pixels.
 
-    The square has the picture's shorter side, so it moves along the longer one alone, pixel by pixel
-    (`best_offset`), and never reaches outside. It covers the most interest, its middle half counting three times and
-    the upper part of the picture more than the lower. `headroom` (share of the side) moves that middle half down, so
-    that what it holds has more room above. The focal point is the centre of mass of the interest.
+    The box has the picture's width or height (`boxes.largest_box`), so it moves along the other axis alone, pixel by
+    pixel (`best_offset`), and never reaches outside. It covers the most interest. To keep a face, its middle half
+    counts three times and the upper part of the picture more than the lower; `headroom` (share of the box's height)
+    moves that middle half down, so that what it holds has more room above. To keep the whole subject, all interest
+    counts alike. The focal point is the centre of mass of the interest.
     """
+    (width, height), (across, down) = size, box
     focus_x, focus_y = _centre(interest.sum(axis=0)), _centre(interest.sum(axis=1))
-    side = min(width, height)
+    left = top = 0
+    if keep == "subject":
+        left = best_offset([Window(interest.sum(axis=0), 0, across)], width, across, focus_x)
+        top = best_offset([Window(interest.sum(axis=1), 0, down)], height, down, focus_y)
+        return Placement(left, top, across, down, focus_x, focus_y)
     rows = np.rint(np.linspace(_AT_TOP, _AT_BOTTOM, interest.shape[0])).astype(np.int64)
     weighed = interest * rows[:, None]
-    left = top = 0
-    if width > side:
-        left = best_offset(_windows(weighed.T, side, along=0.0, across=headroom), width, side, focus_x)
-    elif height > side:
-        top = best_offset(_windows(weighed, side, along=headroom, across=0.0), height, side, focus_y)
-    return Placement(left, top, side, focus_x, focus_y)
+    if width > across:
+        left = best_offset(_windows(weighed.T, across, along=0.0, across=headroom), width, across, focus_x)
+    elif height > down:
+        top = best_offset(_windows(weighed, down, along=headroom, across=0.0), height, down, focus_y)
+    return Placement(left, top, across, down, focus_x, focus_y)
 
 
-def square_at(focus_x: float, focus_y: float, width: int, height: int) -> Placement:
-    """Place the largest square of a picture as nearly around a focal point (shares of width and height) as it fits."""
-    side = min(width, height)
+def box_at(focus_x: float, focus_y: float, size: tuple[int, int], box: tuple[int, int]) -> Placement:
+    """Place a box of a picture as nearly around a focal point (shares of width and height) as it fits; see above."""
     left, top = (
         min(max(round(focus * length - side / 2), 0), length - side)
-        for focus, length in ((focus_x, width), (focus_y, height))
+        for focus, length, side in zip((focus_x, focus_y), size, box, strict=True)
     )
-    return Placement(left, top, side, focus_x, focus_y)
+    return Placement(left, top, *box, focus_x, focus_y)
 
 
 def _windows(interest: NDArray[np.int64], side: int, *, along: float, across: float) -> list[Window]:
-    """Return the square and its middle half as windows along axis 0; both shifts are shares of the side.
+    """Return the box and its middle half as windows along axis 0; both shifts are shares of its side on that axis.
 
-    The square spans axis 1, so which columns its middle half covers is the same for every placement.
+    The box spans axis 1, so which columns its middle half covers is the same for every placement.
     """
     columns = interest.shape[1]
     first = round(columns * ((1 - _MIDDLE) / 2 + across))
@@ -257,7 +269,7 @@ def _centre(profile: NDArray[np.int64]) -> float:
 
 
 def best_offset(windows: Sequence[Window], length: int, side: int, focus: float) -> int:
-    """Return where a square of `side` pixels begins on an axis of `length` pixels to cover the most interest.
+    """Return where a box of `side` pixels begins on an axis of `length` pixels to cover the most interest.
 
     All `length - side + 1` places are compared exactly, by summed-area tables in integers. Among equally good ones
     the one whose middle is nearest to `focus` (0..1 of the axis) is taken, then the one nearest to the middle of the
@@ -272,7 +284,7 @@ def best_offset(windows: Sequence[Window], length: int, side: int, focus: float)
 
 
 def _covered(window: Window, length: int, places: int) -> NDArray[np.int64]:
-    """Return the interest inside a window, times its weight and `length`, for each place that the square can have."""
+    """Return the interest inside a window, times its weight and `length`, for each place that the box can have."""
     steps = len(window.profile)
     sums = np.concatenate([[0], np.cumsum(window.profile)])
     # Interest left of pixel x, times `length`: whole steps, then the part of the step that x lies in.

@@ -18,21 +18,21 @@ __all__ = ["crop_problems"]
 def crop_problems(crops: pd.DataFrame, audit: pd.DataFrame, root: Path) -> list[str]:
     """Return a sentence per crop that is missing, not RGB, not exactly its size, or reaches outside its picture.
 
-    A square that lies inside the upright picture (`audit`: width, height in pixels) cannot have padding.
+    A box that lies inside the upright picture (`audit`: width, height in pixels) cannot have padding.
     """
     from PIL import Image
 
     bounds = {row["post_id"]: (row["width"], row["height"]) for row in audit.to_dict("records")}
     problems = []
     for row in crops[crops.status == "ok"].to_dict("records"):
-        path, size = root / row["path"], row["size"]
+        path, size = root / row["path"], (row["width"], row["height"])
         if not path.exists():
             problems.append(f"{row['path']} is not there")
             continue
         with Image.open(path) as picture:
-            if picture.mode != "RGB" or picture.size != (size, size):
-                problems.append(f"{row['path']} is {picture.mode} {picture.size}, wants RGB {size} × {size}")
+            if picture.mode != "RGB" or picture.size != size:
+                problems.append(f"{row['path']} is {picture.mode} {picture.size}, wants RGB {size}")
         width, height = bounds.get(row["post_id"], (0, 0))
-        if row["left"] + row["side"] > width or row["top"] + row["side"] > height:
-            problems.append(f"{row['path']}: the square reaches outside its {width} × {height} picture")
+        if row["left"] + row["box_width"] > width or row["top"] + row["box_height"] > height:
+            problems.append(f"{row['path']}: the box reaches outside its {width} × {height} picture")
     return problems

@@ -135,7 +135,7 @@ def _plan(job: VariantJob) -> _Plan:
 
     parts = []
     for index, crop in enumerate(crop for crop, _ in stages_of(job.variant)):
-        good = job.crops[crop][job.crops[crop].status == "ok"].sort_values("post_id")
+        good = job.crops[crop][job.crops[crop].status == "ok"].sort_values(["post_id", "path"])
         if not (good.split == "train").any():
             raise TrainingError(f"{job.key}: there is no picture to train on in its crop set {crop!r}")
         parts.append(good.assign(stage=index))

@@ -116,12 +116,13 @@ def _files(found: _Found, root: Path) -> Iterator[dict[str, Any]]:
     for study in of_studies:
         for path in sorted((root / "reports").glob(f"{study}.html")):  # shows pictures
             yield _row("report", path, root, study=study)
-        made = [("export", root / "exports" / study, "*/*.*"), ("crop", root / "crops" / study, "*/*.png")]
+        made = [("export", root / "exports" / study, "*/*.*"), ("crop", root / "crops" / study, "*/*.*")]
         made.append(("crop", root / "crops" / study, "*/alpha/*.png"))
         for kind, folder, pattern in made:
             for path in sorted(folder.glob(pattern)):
-                if path.stem.isdigit() and int(path.stem) in found.posts[study]:
-                    yield _row(kind, path, root, study=study, post_id=int(path.stem))
+                number = path.stem.partition("-")[0]  # parts and mirror images have more behind it
+                if number.isdigit() and int(number) in found.posts[study]:
+                    yield _row(kind, path, root, study=study, post_id=int(number))
     for md5 in sorted(set(found.pictures) - set(found.of_others)):
         study, post_id = min(found.pictures[md5])
         for path in sorted([*(root / "images" / md5[:2]).glob(f"{md5}.*"), *(root / "images").glob(f".{md5}*")]):

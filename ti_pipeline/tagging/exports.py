@@ -24,9 +24,10 @@ def write_dataset(captions: pd.DataFrame, pictures: pd.DataFrame, root: Path, fo
     """Write pictures with their captions into `folder` and return how many; files of earlier exports go.
 
     `pictures` has post_id and path, relative to `root`; `captions` is a `captions` table. Pictures without a caption
-    row are left out: they are not of this plan. Files are named by post, so that the same inputs give the same folder.
+    row are left out: they are not of this plan. Files keep the names of their crops, so that the same inputs give the
+    same folder.
     """
-    rows = pictures[["post_id", "path"]].merge(captions, on="post_id").sort_values("post_id")
+    rows = pictures[["post_id", "path"]].merge(captions, on="post_id").sort_values(["post_id", "path"])
     written = set()
 
     def write(name: str, content: bytes) -> None:
@@ -37,9 +38,9 @@ def write_dataset(captions: pd.DataFrame, pictures: pd.DataFrame, root: Path, fo
     lines = []
     for row in rows.itertuples():
         source = root / row.path
-        write(f"{row.post_id}{source.suffix}", source.read_bytes())
-        write(f"{row.post_id}.txt", row.caption.encode())
-        entry = {"file_name": f"{row.post_id}{source.suffix}", "text": row.caption, "tags": list(row.tags)}
+        write(source.name, source.read_bytes())
+        write(f"{source.stem}.txt", row.caption.encode())
+        entry = {"file_name": source.name, "text": row.caption, "tags": list(row.tags)}
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     write("metadata.jsonl", "".join(lines).encode())
     for stale in [path for path in folder.iterdir() if path.is_file() and path.name not in written]:

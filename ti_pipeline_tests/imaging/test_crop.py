@@ -66,11 +66,12 @@ def test_crops_are_exact_squares_of_the_picture(root):
     crops = cropped(root, training_set(1, 2, 3))
     assert crops.status.tolist() == ["ok"] * 3
     assert crops.split.tolist() == ["train", "validation", "train"]
-    assert crops.side.tolist() == [100, 90, 120]
+    assert crops.box_width.tolist() == crops.box_height.tolist() == [100, 90, 120]
+    assert crops.width.tolist() == crops.height.tolist() == [64, 64, 64]
     for row in crops.itertuples():
         assert row.path == f"{FOLDER}/{row.post_id}.png"
         with Image.open(root / row.path) as crop, Image.open(root / f"images/{row.post_id}.png") as source:
-            box = (row.left, row.top, row.left + row.side, row.top + row.side)
+            box = (row.left, row.top, row.left + row.box_width, row.top + row.box_height)
             expected = source.convert("RGB").crop(box).resize((64, 64), Image.Resampling.LANCZOS)
             assert crop.mode == "RGB"
             assert np.array_equal(crop, expected)
@@ -116,7 +117,7 @@ def test_the_alpha_of_transparent_pictures_is_kept_beside_their_crops(root):
     assert sorted(path.name for path in (root / FOLDER / "alpha").iterdir()) == ["1.png", "2.png"]
     for row, alpha in zip(crops.itertuples(), (opacity(200, 100), opacity(90, 150)), strict=False):
         with Image.open(root / FOLDER / "alpha" / f"{row.post_id}.png") as found:
-            part = Image.fromarray(alpha[row.top : row.top + row.side, row.left : row.left + row.side])
+            part = Image.fromarray(alpha[row.top : row.top + row.box_height, row.left : row.left + row.box_width])
             assert np.array_equal(found, part.resize((64, 64), Image.Resampling.BOX))
         assert row.alpha_sha256 == sha256_of(root / FOLDER / "alpha" / f"{row.post_id}.png")
 
@@ -267,3 +268,43 @@ def test_transparent_pixels_take_the_declared_colour(root):
     crops = cropped(root, training_set(1), background="#336699")
     with Image.open(root / crops.path[0]) as picture:
         assert picture.getcolors() == [(64 * 64, (0x33, 0x66, 0x99))]
+
+
+def test_parts_and_mirror_images_are_files_and_rows_of_their_own(root):
+    with_alpha(root, 1, opacity(200, 100))
+    settings = {"split_above": 1.9, "flip": True}
+    crops = cropped(root, training_set(1, 2), **settings)
+    names = ["1.png", "1-flipped.png", "1-1.png", "1-1-flipped.png", "1-2.png", "1-2-flipped.png"]
+    assert crops.path.tolist() == [f"{FOLDER}/{name}" for name in [*names, "2.png", "2-flipped.png"]]
+    assert crops.part.tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
+    assert crops.flipped.tolist() == [False, True] * 4
+    assert sorted(path.name for path in (root / FOLDER / "alpha").iterdir()) == sorted(names)
+    age(root)
+    pd.testing.assert_frame_equal(cropped(root, training_set(1, 2), **settings), crops)
+    assert rewritten(root) == set()
+    (root / FOLDER / "1-1.png").unlink()
+    assert cropped(root, training_set(1, 2), **settings).sha256.tolist() == crops.sha256.tolist()
+    assert rewritten(root) == set(names), "a picture's crops are made together"
+    cropped(root, training_set(1, 2))
+    assert sorted(files(root)) == ["1.png", "2.png"]
+    assert sorted(path.name for path in (root / FOLDER / "alpha").iterdir()) == ["1.png"]
+
+
+def test_crops_of_buckets_are_exact(root):
+    crops = cropped(root, training_set(1, 2, 3), size=128, aspect="buckets")
+    shapes = list(zip(crops.width, crops.height, strict=True))
+    assert shapes == [(192, 64), (128, 128), (128, 128)]
+    audit = pd.DataFrame({"post_id": [1, 2, 3], "width": [200, 90, 120], "height": [100, 150, 120]})
+    assert crop_problems(crops, audit, root) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 472, "aspect": "buckets"}, "multiple of 64, not 472"),
+        ({"split_above": 2, "aspect": "buckets"}, "split"),
+    ],
+)
+def test_shapes_that_contradict_each_other_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        CropSet(**{"size": 64} | settings)

@@ -41,7 +41,7 @@ def test_a_plain_picture_keeps_its_pixels(tmp_path):
     picture = opened(tmp_path, encoded(source, dpi=(72, 72)))
     assert np.array_equal(picture.rgb, source)
     assert (picture.format, picture.mode, picture.frames, picture.orientation) == ("PNG", "RGB", 1, 1)
-    assert not picture.has_alpha
+    assert picture.alpha is None
     assert not picture.rgb.info
 
 
@@ -124,9 +124,9 @@ def test_transparency_lies_over_white(tmp_path):
     clear.putpixel((1, 0), (200, 0, 0, 0))
     clear.putpixel((2, 0), (0, 0, 0, 51))
     picture = opened(tmp_path, encoded(clear))
-    assert picture.has_alpha
+    assert picture.alpha is not None
     assert [picture.rgb.getpixel((x, 0)) for x in range(3)] == [(200, 0, 0), (255, 255, 255), (204, 204, 204)]
-    assert not opened(tmp_path, encoded(Image.new("RGBA", (2, 2), (1, 2, 3, 255)))).has_alpha
+    assert opened(tmp_path, encoded(Image.new("RGBA", (2, 2), (1, 2, 3, 255)))).alpha is None
 
 
 def test_a_transparent_palette_colour_lies_over_white(tmp_path):
@@ -134,7 +134,7 @@ def test_a_transparent_palette_colour_lies_over_white(tmp_path):
     palette.putpalette([10, 20, 30, 90, 80, 70])
     palette.putpixel((1, 0), 1)
     picture = opened(tmp_path, encoded(palette, transparency=0))
-    assert picture.has_alpha
+    assert picture.alpha is not None
     assert [picture.rgb.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (90, 80, 70)]
 
 

@@ -10,9 +10,9 @@ from ti_pipeline.imaging.focal import (
     TOTAL_INTEREST,
     Window,
     best_offset,
+    box_at,
     interest_map,
-    place_square,
-    square_at,
+    place_box,
 )
 from ti_pipeline.imaging.measures import grey_levels, reduced
 from ti_pipeline.studies import FocalWeights
@@ -59,9 +59,9 @@ def test_the_square_is_the_best_of_all_squares(width, height, headroom):
     """Everything once, the middle half twice more, the top row three times as much as the bottom row."""
     random = np.random.default_rng(width)
     interest = random.integers(0, 100, (height, width)) ** 3
-    placed = place_square(interest, width, height, headroom=headroom)
     side = min(width, height)
-    assert placed.side == side
+    placed = place_box(interest, (width, height), (side, side), headroom=headroom)
+    assert (placed.width, placed.height) == (side, side)
     weighed = interest * np.rint(np.linspace(150, 50, height)).astype(int)[:, None]
 
     def worth(left, top):
@@ -80,13 +80,23 @@ def test_the_square_is_the_best_of_all_squares(width, height, headroom):
 def test_headroom_leaves_more_room_above():
     interest = np.zeros((300, 100), dtype=np.int64)
     interest[125:175, 40:60] = 7  # as tall as the middle half, so that one place alone has all of it there
-    assert [place_square(interest, 100, 300, headroom=share).top for share in (0.0, 0.1, 0.2)] == [100, 90, 80]
+    assert [place_box(interest, (100, 300), (100, 100), headroom=share).top for share in (0.0, 0.1, 0.2)] == [
+        100,
+        90,
+        80,
+    ]
 
 
 @pytest.mark.parametrize(("focus", "left"), [(0.0, 0), (0.3, 40), (0.5, 100), (0.99, 200)])
 def test_a_given_focal_point_is_the_middle_of_the_square_where_it_fits(focus, left):
-    assert (square_at(focus, 0.5, 300, 100).left, square_at(focus, 0.5, 300, 100).top) == (left, 0)
-    assert (square_at(0.5, focus, 100, 300).left, square_at(0.5, focus, 100, 300).top) == (0, left)
+    assert (box_at(focus, 0.5, (300, 100), (100, 100)).left, box_at(focus, 0.5, (300, 100), (100, 100)).top) == (
+        left,
+        0,
+    )
+    assert (box_at(0.5, focus, (100, 300), (100, 100)).left, box_at(0.5, focus, (100, 300), (100, 100)).top) == (
+        0,
+        left,
+    )
 
 
 def test_eyes_are_small_dark_round_areas_inside_something_lighter():
@@ -104,15 +114,15 @@ def test_eyes_are_small_dark_round_areas_inside_something_lighter():
 def test_a_flat_picture_is_cropped_in_the_middle():
     interest, fired = interest_map(np.full((100, 301, 3), 90, dtype=np.uint8), FocalWeights())
     assert fired == []
-    placed = place_square(interest, 301, 100)
-    assert (placed.left, placed.top, placed.side) == (100, 0, 100)
+    placed = place_box(interest, (301, 100), (100, 100))
+    assert (placed.left, placed.top, placed.width, placed.height) == (100, 0, 100, 100)
     assert placed.focus_x == pytest.approx(0.5)
 
 
 def test_equally_good_squares_stand_around_the_focal_point():
     interest = np.zeros((10, 100), dtype=np.int64)
     interest[4:6, 12:16] = 5
-    assert place_square(interest, 100, 10, headroom=0).left == 9  # 12..16 in the middle of 9..19
+    assert place_box(interest, (100, 10), (10, 10), headroom=0).left == 9  # 12..16 in the middle of 9..19
 
 
 @pytest.mark.parametrize("size", [(640, 256), (256, 640), (1500, 500), (90, 60)])
@@ -126,12 +136,12 @@ def test_an_off_centre_subject_is_in_the_square(size, where, only):
     box = (left, top, left + extent, top + extent)
     weights = FocalWeights() if only is None else FocalWeights(**ALL_OFF | {only: 1.0})
     interest, fired = interest_map(reduced(subject_scene(width, height, box)), weights)
-    placed = place_square(interest, width, height)
+    placed = place_box(interest, size, (min(size),) * 2)
     slack = 0.03 * max(size)  # what a detector's own resolution can cost at the subject's rim
     assert placed.left <= left + slack
     assert placed.top <= top + slack
-    assert placed.left + placed.side >= box[2] - slack
-    assert placed.top + placed.side >= box[3] - slack
+    assert placed.left + placed.width >= box[2] - slack
+    assert placed.top + placed.height >= box[3] - slack
     assert only is None or fired == [only]
 
 
@@ -175,9 +185,9 @@ def test_a_drawn_cat_face_is_found_and_pulls_the_square():
     pixels = np.asarray(scene)
     interest, fired = interest_map(pixels, FocalWeights(face=1.0, saliency=None, corners=None, entropy=0.1))
     assert fired == ["face", "entropy"]
-    placed = place_square(interest, 256, 128)
+    placed = place_box(interest, (256, 128), (128, 128))
     assert placed.left >= 100
-    without = place_square(interest_map(pixels, FocalWeights(**ALL_OFF | {"entropy": 0.1}))[0], 256, 128)
+    without = place_box(interest_map(pixels, FocalWeights(**ALL_OFF | {"entropy": 0.1}))[0], (256, 128), (128, 128))
     assert without.left < 60
 
 

@@ -56,7 +56,7 @@ def records_of(study: str, root: Path) -> list[dict]:
 
 def crop(post_id: int, folder: str) -> dict:
     row = {"post_id": post_id, "status": "ok", "reason": "", "split": "train", "path": f"{folder}/{post_id}.png"}
-    return row | {"size": 64, "sha256": f"{post_id:064x}"}
+    return row | {"part": 0, "flipped": False, "size": 64, "sha256": f"{post_id:064x}"}
 
 
 def fill(root: Path) -> None:
@@ -175,6 +175,15 @@ def test_what_their_pictures_left_transparent_is_removed_too(root: Path) -> None
     purge(root)
     assert not alpha[1].exists()
     assert alpha[2].exists()
+
+
+def test_parts_and_mirror_images_of_their_pictures_are_removed_too(root: Path) -> None:
+    folder = root / "crops/one/64"
+    for name in ("1-1.png", "1-1-flipped.webp", "10-1.png", "2-flipped.png"):
+        (folder / name).write_bytes(b"crop")
+    purge(root)
+    assert not {"1-1.png", "1-1-flipped.webp"} & {path.name for path in folder.iterdir()}
+    assert {"10-1.png", "2-flipped.png"} <= {path.name for path in folder.iterdir()}
 
 
 def test_what_was_made_with_the_pictures_is_listed(root: Path) -> None:
