@@ -164,14 +164,11 @@ def _peak_memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
-    """Return when each update was done: `train` is called as the product calls it, its clock read at every update."""
+def prepared(way: Way, place: Place) -> tuple[Any, Callable[[int, int], Any]]:
+    """Return the base, and a function that starts a run of so many vectors and updates on the pictures."""
     import pandas as pd
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from ti_pipeline.files import sha256_of
-    from ti_pipeline.inversion import trainer
     from ti_pipeline.inversion.base_models import load_base
     from ti_pipeline.inversion.latents import Latents, encode_crops
     from ti_pipeline.inversion.variant_state import Pictures, Run
@@ -188,12 +185,23 @@ def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     shown = Pictures(list(range(len(paths))), [CAPTION] * len(paths), latents)
     nothing = Pictures([], [], Latents([], []))
 
-    def run(vectors: int, updates: int) -> Run:
+    def start(vectors: int, updates: int) -> Run:
         settings = Variant(
             base="base", vectors=vectors, steps=updates, batch_size=way.batch, seed=1, checkpoint_every=10**6
         )
         return Run.start(f"zz{vectors}", settings, base, shown, nothing)
 
+    return base, start
+
+
+def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
+    """Return when each update was done: `train` is called as the product calls it, its clock read at every update."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ti_pipeline.inversion import trainer
+
+    base, run = prepared(way, place)
     times: list[float] = []
     with FlopCounterMode(display=False) as counter:
         trainer.train(base, [run(vectors, 1) for vectors in way.vectors], save=lambda *_: None)

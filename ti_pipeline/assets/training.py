@@ -126,11 +126,13 @@ def _job(
 
 
 def _metadata(key: Key, result: Any) -> dict[str, Any]:
-    from ti_pipeline.inversion.losses import loss_plot
+    from ti_pipeline.inversion.losses import course_plot
 
     last = result.checkpoints.iloc[-1]
     return {
-        "loss": picture(loss_plot({key.part: result.losses}), "line: loss per update"),
+        "course": picture(
+            course_plot(result.losses, result.checkpoints), "losses, errors by timestep, gradient and vector norms"
+        ),
         "losses": dg.MetadataValue.json(result.summary),
         "last checkpoint": str(last.checkpoint),
         "short hash": str(last.short_hash),
