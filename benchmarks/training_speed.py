@@ -1,7 +1,7 @@
 """Training speed: the product's trainer beside diffusers' own textual-inversion example, in the same run.
 
     python benchmarks/training_speed.py [--peer textual_inversion.py] [--shape demo|sd15] [--device cpu|cuda]
-                                        [--updates N] [--rounds N] [--peak-tflops N] [--smoke]
+                                        [--updates N] [--rounds N] [--peak-tflops N] [--smoke] [--compile]
 
 `--peer` is the path of `examples/textual_inversion/textual_inversion.py` of a diffusers checkout, run unchanged;
 without it nothing is compared with it. The example imports torchvision for one flip: where torchvision is not
@@ -14,7 +14,7 @@ peak memory and ratios, and how much of the machine the arithmetic of forward an
 counted, over those that large matrix products reach in the same run (`share_of_matmul`), and over the card's data sheet
 (`--peak-tflops`: dense bf16, without sparsity). On a GPU it also counts how often an update made the processor wait.
 Writes `benchmarks/results/<date>-training_speed-<shape>-<device>.json`. `--smoke` runs every way once, for a few
-updates of a shrunken model, and writes nothing: does the code run?
+updates of a shrunken model, and writes nothing: does the code run? `--compile` compiles our UNet.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Place:
     device: str
     peer: str | None
     updates: int
+    compiled: bool = False
 
 
 def ways(shape: str) -> list[Way]:
@@ -88,7 +89,7 @@ def make_base(shape: str, folder: Path, *, smoke: bool = False) -> Path:
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    pipeline = StableDiffusionPipeline.from_pretrained(DEMO, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(DEMO)
     pipeline.text_encoder.float()
     if shape == "sd15":  # https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5: the parts' config.json
         torch.manual_seed(0)
@@ -167,6 +168,7 @@ def _peak_memory(device: str) -> float:
 def prepared(way: Way, place: Place) -> tuple[Any, Callable[[int, int], Any]]:
     """Return the base, and a function that starts a run of so many vectors and updates on the pictures."""
     import pandas as pd
+    import torch
 
     from ti_pipeline.files import sha256_of
     from ti_pipeline.inversion.base_models import load_base
@@ -178,6 +180,8 @@ def prepared(way: Way, place: Place) -> tuple[Any, Callable[[int, int], Any]]:
     base = load_base(
         "base", BaseModelSource(folder=str(folder)), folder=folder, device=place.device, precision=way.precision
     )
+    if place.compiled:
+        base.unet = torch.compile(base.unet, dynamic=False)
     paths = sorted(Path(place.pictures).iterdir())
     root = Path(place.pictures).parent
     named = pd.DataFrame({"path": [p.relative_to(root) for p in paths], "sha256": [sha256_of(p) for p in paths]})
@@ -352,6 +356,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak-tflops", type=float)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     if given.smoke:
         given.updates, given.rounds = WARM_UP + 3, 1
@@ -383,6 +388,7 @@ def run(given: argparse.Namespace) -> tuple[dict[Way, list[dict[str, Any]]], dic
             device=given.device,
             peer=str(given.peer.resolve()) if given.peer else None,
             updates=given.updates,
+            compiled=given.compile,
         )
         for number in range(given.rounds):
             for way, found in rounds.items():
@@ -400,7 +406,10 @@ def write_results(given: argparse.Namespace, found: dict[str, Any]) -> Path:
 
     name = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
     machine = {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-training_speed-{given.shape}-{given.device}.json"
+    path = (
+        RESULTS
+        / f"{datetime.now(UTC):%Y-%m-%d}-training_speed-{given.shape}-{given.device}{'-compiled' * given.compile}.json"
+    )
     write_json(path, {"machine": machine, "settings": vars(given) | {"peer": bool(given.peer)}, **found})
     return path
 

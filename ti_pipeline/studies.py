@@ -381,9 +381,6 @@ class Variant(_Model):
         default="once", description="Sample each latent once, take its mean, or sample anew at each step."
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    compile: bool = Field(
-        default=False, description="Compile the UNet (torch.compile), which takes minutes at the start of a run."
-    )
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
     min_snr_gamma: float | None = Field(
         default=None,

@@ -86,10 +86,10 @@ class _Plan:
     fingerprint: str
 
     @property
-    def group(self) -> tuple[str, str, bool, int, int]:
+    def group(self) -> tuple[str, str, int, int]:
         """What variants must share to be trained together."""
         variant = self.job.variant
-        return (self.identity, variant.precision, variant.compile, variant.clip_skip, variant.resolution or 0)
+        return (self.identity, variant.precision, variant.clip_skip, variant.resolution or 0)
 
 
 def train_variants(
@@ -209,8 +209,6 @@ def _train_group(
     for plan in plans:
         _require_writable(plan)
     base = load_base(first.variant.base, first.base_source, folder=first.base_folder, precision=first.variant.precision)
-    if first.variant.compile:
-        base = replace(base, unet=torch.compile(base.unet, dynamic=False))
     with processes.first_before_others():
         runs = {plan.job.key: _start(plan, base, root, progress) for plan in plans}
     processes.wait()

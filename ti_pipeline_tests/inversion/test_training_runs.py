@@ -275,19 +275,6 @@ def test_variants_that_cannot_share_a_call_are_grouped_by_themselves(root, make_
     assert any("s__a" in what and "s__b" in what for _, _, what in seen)
 
 
-@pytest.mark.slow
-def test_a_compiled_unet_trains_the_same_and_is_a_group_of_its_own(root, make_job):
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs a C++ compiler")
-    plain, compiled = (
-        make_job("a", steps=3, batch_size=2),
-        make_job("b", steps=3, batch_size=2, token="a", compile=True),
-    )
-    results = train_variants([plain, compiled], root=root)
-    frames = [results[key].losses[["loss", "gradient_norm", "vector_norm"]] for key in ("s__a", "s__b")]
-    pd.testing.assert_frame_equal(*frames, rtol=1e-3)
-
-
 def test_bad_jobs_stop_before_anything_is_trained(root, make_job):
     good = make_job("a")
     job = make_job("b")
