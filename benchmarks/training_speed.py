@@ -86,37 +86,46 @@ def ways(shape: str) -> list[Way]:
 def make_base(shape: str, folder: Path, *, smoke: bool = False) -> Path:
     """Write the base model in fp32, as the example wants it; for a smoke test with few channels and layers."""
     import torch
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(DEMO)
     pipeline.text_encoder.float()
-    if shape == "sd15":  # https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5: the parts' config.json
+    if shape == "sd15":
         torch.manual_seed(0)
-        text = CLIPTextConfig(
-            vocab_size=49408,
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=2 if smoke else 12,
-            num_attention_heads=12,
-        )
-        widths = (32, 32, 32, 32) if smoke else (128, 256, 512, 512)
-        channels = (64, 64, 64, 64) if smoke else (320, 640, 1280, 1280)
-        pipeline.register_modules(
-            text_encoder=CLIPTextModel(text),
-            unet=UNet2DConditionModel(
-                sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=channels
-            ),
-            vae=AutoencoderKL(
-                block_out_channels=widths,
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                layers_per_block=2,
-                sample_size=512,
-            ),
-        )
+        pipeline.register_modules(**sd15_parts(smoke=smoke))
     pipeline.save_pretrained(folder)
     return folder
+
+
+def sd15_parts(*, smoke: bool = False) -> dict[str, Any]:
+    """Return UNet, text encoder and autoencoder of Stable Diffusion 1.5 with random weights.
+
+    After the parts' config.json in https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    channels = (64, 64, 64, 64) if smoke else (320, 640, 1280, 1280)
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=2 if smoke else 12,
+        num_attention_heads=12,
+    )
+    return {
+        "unet": UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=channels
+        ),
+        "text_encoder": CLIPTextModel(text),
+        "vae": AutoencoderKL(
+            block_out_channels=(32, 32, 32, 32) if smoke else (128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            sample_size=512,
+        ),
+    }
 
 
 def make_pictures(folder: Path, side: int) -> Path:
