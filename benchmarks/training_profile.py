@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from training_speed import RESULTS, WARM_UP, Place, Way, make_base, make_pictures, matmul_rate, prepared
+from training_speed import (
+    RESULTS,
+    WARM_UP,
+    Place,
+    Way,
+    flops_of_an_update,
+    make_base,
+    make_pictures,
+    matmul_rate,
+    prepared,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,15 +107,10 @@ def kinds_of(way: Way, place: Place) -> dict[str, float]:
 
 def profiled(batch: int, place: Place, precision: str) -> dict[str, Any]:
     """Return everything about one batch size."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from ti_pipeline.inversion import trainer
-
     way = Way("profile", (8,), batch, precision)
     base, start = prepared(way, place)
-    with FlopCounterMode(display=False) as counter:
-        trainer.train(base, [start(8, 1)], save=lambda *_: None)
-    parts, flops, rate = parts_of(way, place), counter.get_total_flops(), matmul_rate(place.device, precision)
+    flops = flops_of_an_update(lambda updates: [start(8, updates)], base)
+    parts, rate = parts_of(way, place), matmul_rate(place.device, precision)
     return {
         "parts_ms": parts,
         "update_ms": round(sum(parts.values()), 3),

@@ -210,15 +210,12 @@ def prepared(way: Way, place: Place) -> tuple[Any, Callable[[int, int], Any]]:
 def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     """Return when each update was done: `train` is called as the product calls it, its clock read at every update."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from ti_pipeline.inversion import trainer
 
     base, run = prepared(way, place)
     times: list[float] = []
-    with FlopCounterMode(display=False) as counter:
-        trainer.train(base, [run(vectors, 1) for vectors in way.vectors], save=lambda *_: None)
-    found["flops"] = counter.get_total_flops()
+    found["flops"] = flops_of_an_update(lambda updates: [run(vectors, updates) for vectors in way.vectors], base)
     if place.device == "cuda":
         found["waits"] = _waits(lambda: trainer.train(base, [run(8, 10)], save=lambda *_: None)) / 10
         torch.cuda.reset_peak_memory_stats()
@@ -235,6 +232,20 @@ def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     if every > 1:  # spread the clock's readings over the updates between them
         times = [a + (b - a) * i / every for a, b in itertools.pairwise(times) for i in range(every)]
     return times
+
+
+def flops_of_an_update(runs: Callable[[int], list[Any]], base: Any) -> int:
+    """Return the FLOPs of an update of runs: what a second one adds, since the last is measured as a checkpoint."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ti_pipeline.inversion import trainer
+
+    counted = []
+    for updates in (1, 2):
+        with FlopCounterMode(display=False) as counter:
+            trainer.train(base, runs(updates), save=lambda *_: None)
+        counted.append(counter.get_total_flops())
+    return counted[1] - counted[0]
 
 
 def _waits(work: Callable[[], object]) -> int:
