@@ -426,10 +426,10 @@ def write_results(given: argparse.Namespace, found: dict[str, Any]) -> Path:
 
     name = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
     machine = {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    path = (
-        RESULTS
-        / f"{datetime.now(UTC):%Y-%m-%d}-training_speed-{given.shape}-{given.device}{'-compiled' * given.compile}.json"
-    )
+    kind = f"{given.shape}-{given.device}{'-compiled' * given.compile}"
+    if given.device == "cpu" and machine["threads"] != machine["cores"]:
+        kind += f"-{machine['threads']}-thread"
+    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-training_speed-{kind}.json"
     write_json(path, {"machine": machine, "settings": vars(given) | {"peer": bool(given.peer)}, **found})
     return path
 
