@@ -1,7 +1,7 @@
 """Training speed: the product's trainer beside diffusers' own textual-inversion example, in the same run.
 
     python benchmarks/training_speed.py [--peer textual_inversion.py] [--shape demo|sd15] [--device cpu|cuda]
-                                        [--updates N] [--rounds N] [--peak-tflops N] [--smoke]
+                                        [--updates N] [--rounds N] [--peak-tflops N] [--smoke] [--compile]
 
 `--peer` is the path of `examples/textual_inversion/textual_inversion.py` of a diffusers checkout, run unchanged;
 without it nothing is compared with it. The example imports torchvision for one flip: where torchvision is not
@@ -14,7 +14,7 @@ peak memory and ratios, and how much of the machine the arithmetic of forward an
 counted, over those that large matrix products reach in the same run (`share_of_matmul`), and over the card's data sheet
 (`--peak-tflops`: dense bf16, without sparsity). On a GPU it also counts how often an update made the processor wait.
 Writes `benchmarks/results/<date>-training_speed-<shape>-<device>.json`. `--smoke` runs every way once, for a few
-updates of a shrunken model, and writes nothing: does the code run?
+updates of a shrunken model, and writes nothing: does the code run? `--compile` compiles our UNet.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Place:
     device: str
     peer: str | None
     updates: int
+    compiled: bool = False
 
 
 def ways(shape: str) -> list[Way]:
@@ -85,37 +86,46 @@ def ways(shape: str) -> list[Way]:
 def make_base(shape: str, folder: Path, *, smoke: bool = False) -> Path:
     """Write the base model in fp32, as the example wants it; for a smoke test with few channels and layers."""
     import torch
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(DEMO, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(DEMO)
     pipeline.text_encoder.float()
-    if shape == "sd15":  # https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5: the parts' config.json
+    if shape == "sd15":
         torch.manual_seed(0)
-        text = CLIPTextConfig(
-            vocab_size=49408,
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=2 if smoke else 12,
-            num_attention_heads=12,
-        )
-        widths = (32, 32, 32, 32) if smoke else (128, 256, 512, 512)
-        channels = (64, 64, 64, 64) if smoke else (320, 640, 1280, 1280)
-        pipeline.register_modules(
-            text_encoder=CLIPTextModel(text),
-            unet=UNet2DConditionModel(
-                sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=channels
-            ),
-            vae=AutoencoderKL(
-                block_out_channels=widths,
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                layers_per_block=2,
-                sample_size=512,
-            ),
-        )
+        pipeline.register_modules(**sd15_parts(smoke=smoke))
     pipeline.save_pretrained(folder)
     return folder
+
+
+def sd15_parts(*, smoke: bool = False) -> dict[str, Any]:
+    """Return UNet, text encoder and autoencoder of Stable Diffusion 1.5 with random weights.
+
+    After the parts' config.json in https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    channels = (64, 64, 64, 64) if smoke else (320, 640, 1280, 1280)
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=2 if smoke else 12,
+        num_attention_heads=12,
+    )
+    return {
+        "unet": UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=channels
+        ),
+        "text_encoder": CLIPTextModel(text),
+        "vae": AutoencoderKL(
+            block_out_channels=(32, 32, 32, 32) if smoke else (128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            sample_size=512,
+        ),
+    }
 
 
 def make_pictures(folder: Path, side: int) -> Path:
@@ -164,14 +174,12 @@ def _peak_memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
-    """Return when each update was done: `train` is called as the product calls it, its clock read at every update."""
+def prepared(way: Way, place: Place) -> tuple[Any, Callable[[int, int], Any]]:
+    """Return the base, and a function that starts a run of so many vectors and updates on the pictures."""
     import pandas as pd
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from ti_pipeline.files import sha256_of
-    from ti_pipeline.inversion import trainer
     from ti_pipeline.inversion.base_models import load_base
     from ti_pipeline.inversion.latents import Latents, encode_crops
     from ti_pipeline.inversion.variant_state import Pictures, Run
@@ -181,6 +189,8 @@ def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     base = load_base(
         "base", BaseModelSource(folder=str(folder)), folder=folder, device=place.device, precision=way.precision
     )
+    if place.compiled:
+        base.unet = torch.compile(base.unet, dynamic=False)
     paths = sorted(Path(place.pictures).iterdir())
     root = Path(place.pictures).parent
     named = pd.DataFrame({"path": [p.relative_to(root) for p in paths], "sha256": [sha256_of(p) for p in paths]})
@@ -188,16 +198,24 @@ def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     shown = Pictures(list(range(len(paths))), [CAPTION] * len(paths), latents)
     nothing = Pictures([], [], Latents([], []))
 
-    def run(vectors: int, updates: int) -> Run:
+    def start(vectors: int, updates: int) -> Run:
         settings = Variant(
             base="base", vectors=vectors, steps=updates, batch_size=way.batch, seed=1, checkpoint_every=10**6
         )
         return Run.start(f"zz{vectors}", settings, base, shown, nothing)
 
+    return base, start
+
+
+def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
+    """Return when each update was done: `train` is called as the product calls it, its clock read at every update."""
+    import torch
+
+    from ti_pipeline.inversion import trainer
+
+    base, run = prepared(way, place)
     times: list[float] = []
-    with FlopCounterMode(display=False) as counter:
-        trainer.train(base, [run(vectors, 1) for vectors in way.vectors], save=lambda *_: None)
-    found["flops"] = counter.get_total_flops()
+    found["flops"] = flops_of_an_update(lambda updates: [run(vectors, updates) for vectors in way.vectors], base)
     if place.device == "cuda":
         found["waits"] = _waits(lambda: trainer.train(base, [run(8, 10)], save=lambda *_: None)) / 10
         torch.cuda.reset_peak_memory_stats()
@@ -214,6 +232,20 @@ def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     if every > 1:  # spread the clock's readings over the updates between them
         times = [a + (b - a) * i / every for a, b in itertools.pairwise(times) for i in range(every)]
     return times
+
+
+def flops_of_an_update(runs: Callable[[int], list[Any]], base: Any) -> int:
+    """Return the FLOPs of an update of runs: what a second one adds, since the last is measured as a checkpoint."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ti_pipeline.inversion import trainer
+
+    counted = []
+    for updates in (1, 2):
+        with FlopCounterMode(display=False) as counter:
+            trainer.train(base, runs(updates), save=lambda *_: None)
+        counted.append(counter.get_total_flops())
+    return counted[1] - counted[0]
 
 
 def _waits(work: Callable[[], object]) -> int:
@@ -344,6 +376,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peak-tflops", type=float)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     if given.smoke:
         given.updates, given.rounds = WARM_UP + 3, 1
@@ -375,6 +408,7 @@ def run(given: argparse.Namespace) -> tuple[dict[Way, list[dict[str, Any]]], dic
             device=given.device,
             peer=str(given.peer.resolve()) if given.peer else None,
             updates=given.updates,
+            compiled=given.compile,
         )
         for number in range(given.rounds):
             for way, found in rounds.items():
@@ -392,7 +426,10 @@ def write_results(given: argparse.Namespace, found: dict[str, Any]) -> Path:
 
     name = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
     machine = {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-training_speed-{given.shape}-{given.device}.json"
+    kind = f"{given.shape}-{given.device}{'-compiled' * given.compile}"
+    if given.device == "cpu" and machine["threads"] != machine["cores"]:
+        kind += f"-{machine['threads']}-thread"
+    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-training_speed-{kind}.json"
     write_json(path, {"machine": machine, "settings": vars(given) | {"peer": bool(given.peer)}, **found})
     return path
 

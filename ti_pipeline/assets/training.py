@@ -61,21 +61,13 @@ def embedding(
 
     keys = [split(key) for key in context.partition_keys]
     for key in keys:
-        loaded = STUDIES[key.study]
-        policy = policy_of(loaded, store)
-        require_clean_texts(loaded, key.part, captions[_plan_of(key)], policy)
-        for crop in loaded.study.crops_of(key.part):
-            require_allowed_pictures(loaded, crops[str(Key(key.study, crop))], posts[key.study], policy)
-    folders = [f"embeddings/{key.study}/{key.part}" for key in keys]
+        _require_allowed(key, store, captions, crops, posts)
+    origins = {key: _origin(key, provenance[key.study], training_set[key.study]) for key in keys}
+    folders = {key: f"embeddings/{key.study}/{key.part}" for key in keys}
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
-    origin = {key: _origin(key, provenance[key.study], training_set[key.study]) for key in keys}
-    with store.work(reads=reads, writes=[*folders, "latents"]) as root:
-        jobs = {
-            key: _job(key, root / folder, captions, crops, origin[key])
-            for key, folder in zip(keys, folders, strict=True)
-        }
+    with store.work(reads=reads, writes=[*folders.values(), "latents"]) as root:
         results = train_variants(
-            list(jobs.values()),
+            [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys],
             root=root,
             progress=LogProgress(context),
             processes=config.processes,
@@ -84,6 +76,21 @@ def embedding(
     for key in keys:
         context.add_asset_metadata(_metadata(key, results[str(key)]), partition_key=str(key))
     return {str(key): results[str(key)].checkpoints for key in keys}
+
+
+def _require_allowed(
+    key: Key,
+    store: DataStore,
+    captions: dict[str, pd.DataFrame],
+    crops: dict[str, pd.DataFrame],
+    posts: dict[str, pd.DataFrame],
+) -> None:
+    """Ask the content policy once more, of today's catalog: the last gate before a variant is trained."""
+    loaded = STUDIES[key.study]
+    policy = policy_of(loaded, store)
+    require_clean_texts(loaded, key.part, captions[_plan_of(key)], policy)
+    for crop in loaded.study.crops_of(key.part):
+        require_allowed_pictures(loaded, crops[str(Key(key.study, crop))], posts[key.study], policy)
 
 
 def _plan_of(key: Key) -> str:
@@ -126,11 +133,13 @@ def _job(
 
 
 def _metadata(key: Key, result: Any) -> dict[str, Any]:
-    from ti_pipeline.inversion.losses import loss_plot
+    from ti_pipeline.inversion.losses import course_plot
 
     last = result.checkpoints.iloc[-1]
     return {
-        "loss": picture(loss_plot({key.part: result.losses}), "line: loss per update"),
+        "course": picture(
+            course_plot(result.losses, result.checkpoints), "losses, errors by timestep, gradient and vector norms"
+        ),
         "losses": dg.MetadataValue.json(result.summary),
         "last checkpoint": str(last.checkpoint),
         "short hash": str(last.short_hash),

@@ -184,6 +184,8 @@ def load_base(
         # Loaders raise whatever their formats raise; the cause is kept.
         raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_why(error, source)}") from error
     _require_kind(name, pipeline, place)
+    if on.type == "cuda":  # tensor cores' convolutions want it, and would turn every tensor round; CPUs gain nothing
+        pipeline.unet.to(memory_format=torch.channels_last)
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         kept = torch.promote_types(dtype, torch.float32) if part is pipeline.vae else dtype
         part.to(on).eval().requires_grad_(False)

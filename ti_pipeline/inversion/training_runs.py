@@ -143,6 +143,8 @@ def _plan(job: VariantJob) -> _Plan:
     uncaptioned = rows.loc[rows.caption.isna(), "post_id"].tolist()
     if uncaptioned:
         raise TrainingError(f"{job.key}: no caption for posts {uncaptioned[:5]}; make the captions again")
+    if job.variant.masked_loss and "alpha_sha256" not in rows:
+        raise TrainingError(f"{job.key}: masked_loss needs crops that know their transparency; make the crops again")
     identity = base_identity(job.variant.base, job.base_source, folder=job.base_folder)
     shown = ["post_id", "split", "sha256", "caption", "stage", *(["alpha_sha256"] * job.variant.masked_loss)]
     data = fingerprint(rows[shown].values.tolist())

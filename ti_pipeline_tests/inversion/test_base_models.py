@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ti_pipeline.inversion.base_models import BaseModelError, base_identity, load_base
+from ti_pipeline.inversion.conditioning import encode_prompts
 from ti_pipeline.studies import BaseModelSource
 
 
@@ -18,6 +19,20 @@ def test_a_folder_is_loaded_frozen(base, bases_folder):
         assert not any(parameter.requires_grad for parameter in part.parameters())
     source = BaseModelSource(folder=str(bases_folder / "v"))
     assert load_base("v", source, folder=bases_folder, device="cpu").prediction_type == "v_prediction"
+
+
+def test_attention_is_torchs_own_fused_one(base):
+    """Seen from what is called, not from a setting: the UNet's attention and the text encoder's."""
+    from unittest import mock
+
+    fused = torch.nn.functional.scaled_dot_product_attention
+    with mock.patch("torch.nn.functional.scaled_dot_product_attention", side_effect=fused) as called, torch.no_grad():
+        states = encode_prompts(base, ["wolf"], {}).states
+        of_text = called.call_count
+        base.unet(torch.zeros(1, 4, 8, 8), torch.tensor([1]), states)
+    kinds = [type(module).__name__ for module in base.unet.modules()]
+    assert of_text == base.text_encoder.config.num_hidden_layers
+    assert called.call_count - of_text == kinds.count("Attention") > 0
 
 
 def test_half_precision_keeps_the_autoencoder_exact(bases_folder):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from ti_pipeline.inversion.losses import loss_plot, loss_summary
+from ti_pipeline.inversion.losses import course_figure, course_plot, loss_plot, loss_summary
 
 LOSSES = pd.DataFrame(
     {
@@ -33,3 +33,25 @@ def test_the_plot_is_the_same_png_each_time():
     first = loss_plot({"v8": LOSSES, "v16": LOSSES.assign(loss=0.5)})
     assert first.startswith(b"\x89PNG")
     assert loss_plot({"v8": LOSSES, "v16": LOSSES.assign(loss=0.5)}) == first
+
+
+def test_the_course_shows_every_number_that_tells_how_training_went():
+    quarters = {f"error_quarter_{part}": [None, 0.1 * part, None, 0.2 * part, None, 0.3] for part in range(1, 5)}
+    table = LOSSES.assign(gradient_norm=LOSSES.loss * 2, vector_norm=0.4, **quarters).astype(
+        dict.fromkeys(quarters, float)
+    )
+    checkpoints = pd.DataFrame({"step": [3, 6], "validation_loss": [0.5, 0.4], "nearest_cosine": [0.9, 0.8]})
+    drawn = {
+        str(line.get_label()) if "_" not in str(line.get_label())[:1] else "cosine": list(line.get_ydata())
+        for axes in course_figure(table, checkpoints).axes
+        for line in axes.get_lines()
+    }
+    assert drawn["training"] == pytest.approx(LOSSES.loss.tolist())
+    assert drawn["validation"] == [0.5, 0.4]
+    assert drawn["gradient norm"] == pytest.approx([2 * loss for loss in LOSSES.loss])
+    assert drawn["mean norm of the vectors"] == [0.4] * 6
+    assert drawn["cosine"] == [0.9, 0.8]
+    assert drawn["third"][1] == pytest.approx(0.3)
+    first = course_plot(table, checkpoints.assign(validation_loss=float("nan")))
+    assert first.startswith(b"\x89PNG")
+    assert course_plot(table, checkpoints.assign(validation_loss=float("nan"))) == first

@@ -287,6 +287,11 @@ def test_bad_jobs_stop_before_anything_is_trained(root, make_job):
     for words, wrong in bad.items():
         with pytest.raises(TrainingError, match=f"s__b: .*{words}"):
             train_variants([good, wrong], root=root)
+    old = dataclasses.replace(
+        make_job("b", masked_loss=True), crops={"64": job.crops["64"].drop(columns="alpha_sha256")}
+    )
+    with pytest.raises(TrainingError, match="s__b: masked_loss needs crops that know their transparency"):
+        train_variants([good, old], root=root)
     with pytest.raises(BaseModelError, match="nowhere"):
         train_variants([good, make_job("b", source="nowhere")], root=root)
     assert not (root / "embeddings").exists()
