@@ -9,9 +9,11 @@ import pandas as pd
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress
+from ti_pipeline.assets.sending import require_publishable, send_checkpoints
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import (
     STUDIES,
+    Key,
     crops_of_variants,
     keys_of,
     plans_of_variants,
@@ -78,8 +80,9 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
 
     study = context.partition_key
     with store.work(reads=_folders(study), writes=[f"releases/{study}"]) as root:
-        made = write_release(_results(study, store), root / "releases" / study)
-        sent = _publish(study, made.folder, LogProgress(context))
+        results = _results(study, store)
+        made = write_release(results, root / "releases" / study)
+        sent = _publish(results, made.folder, store, LogProgress(context))
     context.log.info(f"release: {made.folder}")
     files = "\n".join(f"- `{path.relative_to(made.folder).as_posix()}`" for path in made.files)
     return dg.MaterializeResult(
@@ -131,14 +134,22 @@ def dataset(
     return dg.MaterializeResult(metadata={"pictures": count, "folder": dg.MetadataValue.path(str(root / folder))})
 
 
-def _publish(study: str, folder: Path, progress: LogProgress) -> dict[str, Any]:
-    """Send a release to where its study publishes, if it does; return what the UI shows of that."""
+def _publish(results: Any, folder: Path, store: DataStore, progress: LogProgress) -> dict[str, Any]:
+    """Send a release, and checkpoints that are missing, to where the study publishes, if it does.
+
+    The policy is asked before anything leaves; what cannot be sent is an error. Returns what the UI shows.
+    """
     from ti_pipeline.publishing.remote import publish_release
 
-    wanted = STUDIES[study].study.publish
-    if wanted is None:
+    study = results.study
+    if study.publish is None:
         return {}
-    done = publish_release(folder, wanted.url, progress=progress)
+    trained = {Key(study.name, part): table for part, table in results.embeddings.items()}
+    for key in trained:
+        require_publishable(key, store)
+    for key, table in trained.items():
+        send_checkpoints(key, table, store, results.root)
+    done = publish_release(folder, study.publish.url, progress=progress)
     return {"published": done.url, "files sent": len(done.sent), "files there already": len(done.there)}
 
 

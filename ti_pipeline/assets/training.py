@@ -7,6 +7,7 @@ import pandas as pd
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
+from ti_pipeline.assets.sending import checkpoint_sender, finish_checkpoints
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
@@ -56,10 +57,13 @@ def embedding(
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
     with store.work(reads=reads, writes=[*folders, "latents"]) as root:
         jobs = {key: _job(key, root / folder, captions, crops) for key, folder in zip(keys, folders, strict=True)}
-        results = train_variants(list(jobs.values()), root=root, progress=LogProgress(context))
+        with checkpoint_sender(keys, store, root, context.log.info):
+            results = train_variants(list(jobs.values()), root=root, progress=LogProgress(context))
+        tables = {key: results[str(key)].checkpoints for key in keys}
+        sent = finish_checkpoints(tables, store, root, context.log.warning)
     for key in keys:
-        context.add_asset_metadata(_metadata(key, results[str(key)]), partition_key=str(key))
-    return {str(key): results[str(key)].checkpoints for key in keys}
+        context.add_asset_metadata(_metadata(key, results[str(key)]) | sent[key], partition_key=str(key))
+    return {str(key): table for key, table in tables.items()}
 
 
 def _plan_of(key: Key) -> str:

@@ -84,7 +84,8 @@ def test_fits_asks_for_nothing_and_has_no_complaints(visit, address, width, sche
     # What is wider than its place scrolls inside of it, and nothing stands out of the page beside it.
     beyond = seen.page.evaluate(
         "w => [...document.querySelectorAll('body *')]"
-        ".filter(e => !e.closest('.scroll, nav, pre') && e.checkVisibility() && e.getBoundingClientRect().right > w + 1)"
+        ".filter(e => !e.closest('.scroll, nav, pre') && e.checkVisibility())"
+        ".filter(e => e.getBoundingClientRect().right > w + 1)"
         ".map(e => e.outerHTML.slice(0, 80))",
         width,
     )
