@@ -77,11 +77,13 @@ def report(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materializ
 def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult[Any]:
     """The best checkpoint as files that A1111, ComfyUI, diffusers and InvokeAI load, with card and attribution."""
     from ti_pipeline.publishing.release import write_release
+    from ti_pipeline.publishing.release_index import add_to_index
 
     study = context.partition_key
     with store.work(reads=_folders(study), writes=[f"releases/{study}"]) as root:
         results = _results(study, store)
         made = write_release(results, root / "releases" / study)
+        add_to_index(results, made)
         sent = _publish(results, made.folder, store, LogProgress(context))
     context.log.info(f"release: {made.folder}")
     files = "\n".join(f"- `{path.relative_to(made.folder).as_posix()}`" for path in made.files)
