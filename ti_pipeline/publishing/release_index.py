@@ -101,7 +101,7 @@ def read_index(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def find_release(entries: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+def find_release(entries: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
     """Return the newest entry of a name, or of a name and the start of its sha256: `ember-v8-300@1f0c`.
 
     Raises `ReleaseError` with the names that there are.
