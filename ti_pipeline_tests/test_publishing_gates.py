@@ -10,12 +10,19 @@ import pytest
 import torch
 from upath import UPath
 
-from ti_pipeline.assets.sending import checkpoint_sender, finish_checkpoints, require_publishable, send_checkpoints
+from ti_pipeline.assets.sending import (
+    checkpoint_sender,
+    finish_checkpoints,
+    publish,
+    require_publishable,
+    send_checkpoints,
+)
 from ti_pipeline.e621.policy import OPT_OUT_FILE, ContentPolicy, PolicyError
 from ti_pipeline.e621.records import posts_table
 from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, Key
+from ti_pipeline.publishing.remote import PublishError
 from ti_pipeline.resources import DataStore
 from ti_pipeline.studies import Publish
 from ti_pipeline.study_files import LoadedStudy
@@ -109,6 +116,17 @@ def test_a_finished_training_does_not_fail_for_a_lost_connection(
     shown = finish_checkpoints({KEY: trained(store)}, store, store.root, told.append)
     assert "not whole" in shown[KEY]["published"]
     assert told[0].startswith("tiny__a: checkpoints are not published, the job compare will try again: publish.url")
+
+
+def test_the_last_publication_fails_for_one(store: DataStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The asset `release` is green only when everything arrived."""
+    loaded = STUDIES["tiny"]
+    study = loaded.study.model_copy(update={"publish": Publish(url="nonsense://nowhere")})
+    monkeypatch.setitem(STUDIES, "tiny", dataclasses.replace(loaded, study=study))
+    results = dataclasses.replace(build_results(tmp_path / "again"), study=study, root=store.root)
+    results.embeddings.pop("b")
+    with pytest.raises(PublishError, match=r"nonsense://nowhere.*run again to go on"):
+        publish(results, tmp_path, store, lambda *_: None)
 
 
 def test_without_attribution_nothing_leaves(store: DataStore) -> None:

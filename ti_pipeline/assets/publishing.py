@@ -1,7 +1,6 @@
 """What leaves the house: the report to decide from, the release to hand to others, and what a variant trained on."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,11 +8,10 @@ import pandas as pd
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress
-from ti_pipeline.assets.sending import require_publishable, send_checkpoints
+from ti_pipeline.assets.sending import publish
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import (
     STUDIES,
-    Key,
     crops_of_variants,
     keys_of,
     plans_of_variants,
@@ -84,7 +82,7 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
         results = _results(study, store)
         made = write_release(results, root / "releases" / study)
         add_to_index(results, made)
-        sent = _publish(results, made.folder, store, LogProgress(context))
+        sent = publish(results, made.folder, store, LogProgress(context))
     context.log.info(f"release: {made.folder}")
     files = "\n".join(f"- `{path.relative_to(made.folder).as_posix()}`" for path in made.files)
     return dg.MaterializeResult(
@@ -134,25 +132,6 @@ def dataset(
     with store.work(reads=reads, writes=[folder]) as root:
         count = write_dataset(told, usable, root, root / folder)
     return dg.MaterializeResult(metadata={"pictures": count, "folder": dg.MetadataValue.path(str(root / folder))})
-
-
-def _publish(results: Any, folder: Path, store: DataStore, progress: LogProgress) -> dict[str, Any]:
-    """Send a release, and checkpoints that are missing, to where the study publishes, if it does.
-
-    The policy is asked before anything leaves; what cannot be sent is an error. Returns what the UI shows.
-    """
-    from ti_pipeline.publishing.remote import publish_release
-
-    study = results.study
-    if study.publish is None:
-        return {}
-    trained = {Key(study.name, part): table for part, table in results.embeddings.items()}
-    for key in trained:
-        require_publishable(key, store)
-    for key, table in trained.items():
-        send_checkpoints(key, table, store, results.root)
-    done = publish_release(folder, study.publish.url, progress=progress)
-    return {"published": done.url, "files sent": len(done.sent), "files there already": len(done.there)}
 
 
 def _folders(study: str) -> list[str]:

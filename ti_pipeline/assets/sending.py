@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ti_pipeline.progress import Progress
     from ti_pipeline.publishing.checkpoints import CheckpointSender, Outbox
+    from ti_pipeline.publishing.inputs import StudyResults
     from ti_pipeline.resources import DataStore
 
-__all__ = ["checkpoint_sender", "finish_checkpoints", "require_publishable", "send_checkpoints"]
+__all__ = ["checkpoint_sender", "finish_checkpoints", "publish", "require_publishable", "send_checkpoints"]
 
 
 def _outbox(key: Key, store: DataStore, root: Path) -> Outbox | None:
@@ -84,6 +86,25 @@ def send_checkpoints(key: Key, table: pd.DataFrame, store: DataStore, root: Path
 
     outbox = _outbox(key, store, root)
     return None if outbox is None else publish_checkpoints(outbox, table.checkpoint)
+
+
+def publish(results: StudyResults, folder: Path, store: DataStore, progress: Progress) -> dict[str, Any]:
+    """Send a release, and checkpoints that are missing, to where the study publishes, if it does.
+
+    The policy is asked before anything leaves; what cannot be sent is an error. Returns what the UI shows.
+    """
+    from ti_pipeline.publishing.remote import publish_release
+
+    study = results.study
+    if study.publish is None:
+        return {}
+    trained = {Key(study.name, part): table for part, table in results.embeddings.items()}
+    for key in trained:
+        require_publishable(key, store)
+    for key, table in trained.items():
+        send_checkpoints(key, table, store, results.root)
+    done = publish_release(folder, study.publish.url, progress=progress)
+    return {"published": done.url, "files sent": len(done.sent), "files there already": len(done.there)}
 
 
 def require_publishable(key: Key, store: DataStore) -> None:

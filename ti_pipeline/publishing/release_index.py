@@ -101,15 +101,15 @@ def read_index(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def find_release(entries: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+def find_release(entries: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     """Return the newest entry of a name, or of a name and the start of its sha256: `ember-v8-300@1f0c`.
 
     Raises `ReleaseError` with the names that there are.
     """
     wanted, _, sha256 = name.partition("@")
-    for entry in reversed(entries):
-        if entry["name"] == wanted and entry["sha256"].startswith(sha256):
-            return entry
+    found = [entry for entry in entries if entry["name"] == wanted and str(entry["sha256"]).startswith(sha256)]
+    if found:
+        return found[-1]
     there = ", ".join(f"{entry['name']}@{entry['sha256'][:8]}" for entry in entries) or "none"
     raise ReleaseError(f"there is no release {name}; known: {there}")
 
