@@ -49,7 +49,8 @@ def publish_checkpoints(outbox: Outbox, checkpoints: Iterable[str]) -> int:
     for name in checkpoints:
         url = f"{expanded(outbox.url)}/checkpoints/{outbox.study}/{outbox.variant}/{_fingerprint(outbox, name)[:16]}"
         _write_attribution(outbox)
-        names = [ATTRIBUTION, f"{name}.pt", f"{name}.safetensors"]
+        forms = sorted(path.relative_to(outbox.folder).as_posix() for path in outbox.folder.rglob(f"{name}.*"))
+        names = [ATTRIBUTION, *forms]
         sent += len(publish_files(outbox.folder, names, url, replace=True).sent)
     return sent
 

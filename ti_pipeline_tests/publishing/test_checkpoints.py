@@ -101,6 +101,19 @@ def test_a_training_with_other_settings_has_a_place_of_its_own(shelf, tmp_path):
     assert f"checkpoints/tiny/v2/{'cd' * 8}/v2-10.pt" in there
 
 
+def test_all_forms_of_a_checkpoint_are_sent_and_no_others(tmp_path):
+    shelf = Shelf(tmp_path / "drive")
+    box = outbox(tmp_path / "v2", shelf.url)
+    for step in (1, 10):  # v2-1 begins as v2-10 does
+        write(box.folder, step)
+    (box.folder / "other").mkdir()
+    (box.folder / "other" / "v2-1.safetensors").write_bytes(b"for another program")
+    (box.folder / "state.pt").write_bytes(b"to go on from")
+    assert publish_checkpoints(box, ["v2-1"]) == 4
+    names = {name.removeprefix(f"{PLACE}/") for name in shelf.contents()}
+    assert names == {"attribution.csv", "v2-1.pt", "v2-1.safetensors", "other/v2-1.safetensors"}
+
+
 def test_a_lost_connection_is_told_and_made_good_later(bucket, tmp_path):
     box = outbox(tmp_path / "v2", bucket.url)
     told = []
