@@ -524,6 +524,10 @@ class Publish(_Model):
         min_length=1,
         description="Folder or fsspec address (`s3://`, `gs://`, `hf://`, a mounted drive) for the releases' folders.",
     )
+    checkpoints: bool = Field(
+        default=True,
+        description="Also send each checkpoint as soon as it is trained, to `checkpoints/` of the address.",
+    )
 
 
 class Study(_Model):

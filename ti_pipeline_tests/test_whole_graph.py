@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
@@ -106,7 +107,7 @@ def test_the_best_checkpoint_is_named_shown_and_released(graph: Graph) -> None:
     assert best.score == board[board.axis == "overall"].score.max()
     assert set(board.checkpoint) == {f"{v}-{step}" for v in VARIANTS for step in (3, 6)}
     assert best.checkpoint in (graph.data / "reports" / "emoji.html").read_text(encoding="utf-8")
-    release = next((graph.data / "releases" / "emoji").iterdir())
+    release = next((graph.data / "releases" / "emoji").glob("*/"))
     vectors = load_file(release / "safetensors" / f"emoji-{best.variant}.safetensors")["emb_params"]
     trained = load_file(graph.data / "embeddings" / "emoji" / best.variant / f"{best.checkpoint}.safetensors")
     np.testing.assert_array_equal(vectors, trained["emb_params"])
@@ -116,10 +117,31 @@ def test_the_best_checkpoint_is_named_shown_and_released(graph: Graph) -> None:
 
 
 def test_the_release_is_published_where_the_study_says(graph: Graph) -> None:
-    release = next((graph.data / "releases" / "emoji").iterdir())
+    release = next((graph.data / "releases" / "emoji").glob("*/"))
     there = graph.data.parent / "shelf" / "embeddings" / release.name
     contents = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in (release, there)]
     assert contents[0] == contents[1]
+
+
+def test_checkpoints_are_published_with_their_attribution(graph: Graph) -> None:
+    shelf = graph.data.parent / "shelf" / "embeddings" / "checkpoints" / "emoji"
+    for variant in VARIANTS:
+        (place,) = (shelf / variant).iterdir()  # one training, one fingerprint
+        folder = graph.data / "embeddings" / "emoji" / variant
+        names = {f"{variant}-{step}.{kind}" for step in (3, 6) for kind in ("pt", "safetensors")} | {"attribution.csv"}
+        assert {path.name for path in place.iterdir()} == names
+        assert all((place / name).read_bytes() == (folder / name).read_bytes() for name in names)
+        used = set(pd.read_csv(place / "attribution.csv").post_id)
+        assert used == set(graph.table("training_set", "emoji").query("kept").post_id)
+
+
+def test_the_release_is_in_the_index_with_its_scores(graph: Graph) -> None:
+    (line,) = (graph.data / "releases" / "emoji" / "index.jsonl").read_text(encoding="utf-8").splitlines()
+    entry = json.loads(line)
+    board = graph.table("leaderboard", "emoji")
+    best = board[(board.axis == "overall") & board.best].iloc[0]
+    assert entry["scores"]["overall"]["score"] == pytest.approx(best.score)
+    assert entry["data"]["pictures trained on"] + entry["data"]["pictures held out"] == 24
 
 
 def test_grids_are_complete(graph: Graph) -> None:

@@ -1,7 +1,6 @@
 """What leaves the house: the report to decide from, the release to hand to others, and what a variant trained on."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,6 +8,7 @@ import pandas as pd
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress
+from ti_pipeline.assets.sending import publish
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import (
     STUDIES,
@@ -75,11 +75,14 @@ def report(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materializ
 def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.MaterializeResult[Any]:
     """The best checkpoint as files that A1111, ComfyUI, diffusers and InvokeAI load, with card and attribution."""
     from ti_pipeline.publishing.release import write_release
+    from ti_pipeline.publishing.release_index import add_to_index
 
     study = context.partition_key
     with store.work(reads=_folders(study), writes=[f"releases/{study}"]) as root:
-        made = write_release(_results(study, store), root / "releases" / study)
-        sent = _publish(study, made.folder, LogProgress(context))
+        results = _results(study, store)
+        made = write_release(results, root / "releases" / study)
+        add_to_index(results, made)
+        sent = publish(results, made.folder, store, LogProgress(context))
     context.log.info(f"release: {made.folder}")
     files = "\n".join(f"- `{path.relative_to(made.folder).as_posix()}`" for path in made.files)
     return dg.MaterializeResult(
@@ -129,17 +132,6 @@ def dataset(
     with store.work(reads=reads, writes=[folder]) as root:
         count = write_dataset(told, usable, root, root / folder)
     return dg.MaterializeResult(metadata={"pictures": count, "folder": dg.MetadataValue.path(str(root / folder))})
-
-
-def _publish(study: str, folder: Path, progress: LogProgress) -> dict[str, Any]:
-    """Send a release to where its study publishes, if it does; return what the UI shows of that."""
-    from ti_pipeline.publishing.remote import publish_release
-
-    wanted = STUDIES[study].study.publish
-    if wanted is None:
-        return {}
-    done = publish_release(folder, wanted.url, progress=progress)
-    return {"published": done.url, "files sent": len(done.sent), "files there already": len(done.there)}
 
 
 def _folders(study: str) -> list[str]:

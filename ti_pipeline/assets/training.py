@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
+from ti_pipeline.assets.sending import checkpoint_sender, finish_checkpoints
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
@@ -66,16 +67,20 @@ def embedding(
     folders = {key: f"embeddings/{key.study}/{key.part}" for key in keys}
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
     with store.work(reads=reads, writes=[*folders.values(), "latents"]) as root:
-        results = train_variants(
-            [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys],
-            root=root,
-            progress=LogProgress(context),
-            processes=config.processes,
-            tensorboard=config.tensorboard,
-        )
+        jobs = [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys]
+        with checkpoint_sender(keys, store, root, context.log.info):
+            results = train_variants(
+                jobs,
+                root=root,
+                progress=LogProgress(context),
+                processes=config.processes,
+                tensorboard=config.tensorboard,
+            )
+        tables = {key: results[str(key)].checkpoints for key in keys}
+        sent = finish_checkpoints(tables, store, root, context.log.warning)
     for key in keys:
-        context.add_asset_metadata(_metadata(key, results[str(key)]), partition_key=str(key))
-    return {str(key): results[str(key)].checkpoints for key in keys}
+        context.add_asset_metadata(_metadata(key, results[str(key)]) | sent[key], partition_key=str(key))
+    return {str(key): table for key, table in tables.items()}
 
 
 def _require_allowed(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["course_figure", "course_plot", "loss_plot", "loss_summary"]
+__all__ = ["course_figure", "course_plot", "loss_plot", "loss_summary", "norm_plot"]
 
 
 def loss_summary(losses: pd.DataFrame, *, intervals: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
@@ -53,6 +53,20 @@ def loss_plot(losses: Mapping[str, pd.DataFrame]) -> bytes:
         window = max(1, len(table) // 40)
         axes.plot(table.step, table.loss.rolling(window, min_periods=1).mean(), label=name, linewidth=1)
     axes.set(xlabel="updates", ylabel="loss (running mean)")
+    if losses:
+        axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def norm_plot(losses: Mapping[str, pd.DataFrame]) -> bytes:
+    """Return a PNG with the mean norm of each variant's vectors against the step."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axes = figure.subplots()
+    for name, table in losses.items():
+        axes.plot(table.step, table.vector_norm, label=name, linewidth=1)
+    axes.set(xlabel="updates", ylabel="mean norm of the vectors")
     if losses:
         axes.legend(fontsize=8)
     return _png(figure)

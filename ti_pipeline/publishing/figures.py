@@ -21,6 +21,7 @@ __all__ = [
     "crop_sheets",
     "grids",
     "loss_curves",
+    "norm_curves",
     "score_by_step",
     "tag_plots",
     "training_sheet",
@@ -60,6 +61,15 @@ def loss_curves(results: StudyResults) -> Picture | None:
     if not results.losses:
         return None
     return picture(loss_plot(results.losses), f"running mean loss against updates: {', '.join(results.losses)}")
+
+
+def norm_curves(results: StudyResults) -> Picture | None:
+    """Return every trained variant's mean vector norm; None when none is trained."""
+    from ti_pipeline.inversion.losses import norm_plot
+
+    if not results.losses:
+        return None
+    return picture(norm_plot(results.losses), f"mean norm of the vectors against updates: {', '.join(results.losses)}")
 
 
 def tag_plots(results: StudyResults) -> tuple[Picture | None, dict[str, Picture]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from upath import UPath
 
-__all__ = ["PublishError", "Published", "publish_files", "publish_release"]
+__all__ = ["PublishError", "Published", "expanded", "publish_files", "publish_release"]
 
 _CHUNK = 1 << 20
 
@@ -45,30 +45,45 @@ def publish_release(folder: Path, url: str, *, progress: Callable[[int, int, str
     Environment variables in `url` expand. Files that are there are kept; a different file of the same name is never
     overwritten. Raises `PublishError`.
     """
+    url = expanded(url)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    ordered = [name for name in names if name != CHECKSUMS] + [CHECKSUMS]
+    return publish_files(folder, ordered, f"{url}/{folder.name}", progress=progress)
+
+
+def expanded(url: str) -> str:
+    """Return an address with its environment variables put in. Raises `PublishError` for one that is not set."""
     url = os.path.expandvars(url)
     if "$" in url:
         raise PublishError(f"publish.url {url} names an environment variable that is not set")
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    ordered = [name for name in names if name != CHECKSUMS] + [CHECKSUMS]
-    return publish_files(folder, ordered, f"{url.rstrip('/')}/{folder.name}", progress=progress)
+    return url.rstrip("/")
 
 
 def publish_files(
-    folder: Path, names: Sequence[str], url: str, *, progress: Callable[[int, int, str], None] | None = None
+    folder: Path,
+    names: Sequence[str],
+    url: str,
+    *,
+    replace: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Published:
-    """Send files of `folder` to `url` under their names and read each back there; see `publish_release`."""
+    """Send files of `folder` to `url` under their names and read each back there; see `publish_release`.
+
+    A different file of the same name is an error, or, with `replace`, sent again.
+    """
     published = Published(url)
     try:
         from upath import UPath
 
         place = UPath(url)
         for done, name in enumerate(names, start=1):
-            (published.sent if _send(folder / name, place / name) else published.there).append(name)
+            sent = _send(folder / name, place / name, replace=replace)
+            (published.sent if sent else published.there).append(name)
             if progress is not None:
                 progress(done, len(names), f"published to {url}")
     except PublishError:
         raise
-    except (ImportError, OSError, ValueError) as error:  # packages that are missing, networks, addresses
+    except Exception as error:  # packages that are missing, addresses, and each store's package has errors of its own
         why = str(error) or type(error).__name__
         raise PublishError(
             f"publish.url {url}: {why}; {len(published.sent)} files were sent, run again to go on"
@@ -76,16 +91,17 @@ def publish_files(
     return published
 
 
-def _send(source: Path, target: UPath) -> bool:
+def _send(source: Path, target: UPath, *, replace: bool) -> bool:
     """Send one file unless it is there; return whether it was sent."""
     wanted = sha256_of(source)
     if target.exists():
-        if _sha256_at(target) == wanted:
+        if _is_at(target, source, wanted):
             return False
-        raise PublishError(
-            f"{target} is another file than {source.name} here, and what is published is never overwritten: move it "
-            "away, or publish elsewhere"
-        )
+        if not replace:
+            raise PublishError(
+                f"{target} is another file than {source.name} here, and what is published is never overwritten: move "
+                "it away, or publish elsewhere"
+            )
     if target.protocol in ("", "file", "local"):  # object stores show a file only when it is whole; disks do not
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.parent / f".{uuid.uuid4().hex[:12]}-partial"
@@ -96,10 +112,15 @@ def _send(source: Path, target: UPath) -> bool:
             aside.unlink(missing_ok=True)
     else:
         target.write_bytes(source.read_bytes())
-    if _sha256_at(target) != wanted:
+    if not _is_at(target, source, wanted):
         target.unlink(missing_ok=True)
         raise PublishError(f"{target} did not arrive whole; it was removed there, run again")
     return True
+
+
+def _is_at(target: UPath, source: Path, sha256: str) -> bool:
+    """Tell whether what can be read back at `target` is the file: its size first, which is cheap, then its content."""
+    return target.stat().st_size == source.stat().st_size and _sha256_at(target) == sha256
 
 
 def _sha256_at(place: UPath) -> str:

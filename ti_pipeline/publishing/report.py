@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
+from ti_pipeline.publishing.pairs import contenders, pairwise
+from ti_pipeline.publishing.pictures import PICTURE_BYTES
+from ti_pipeline.publishing.strips import strip_groups
 from ti_pipeline.publishing.untrusted import visible, web_address
 from ti_pipeline.publishing.verdict import OVERALL, boards, measures, mismatches, place_of, verdict
 from ti_pipeline.tagging.tokens import CLIP_TOKENIZER
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from ti_pipeline.publishing.inputs import StudyResults
+    from ti_pipeline.publishing.verdict import Standing
     from ti_pipeline.tagging.advice import Advice
 
 __all__ = ["render_report", "write_report"]
@@ -93,6 +97,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "axis_plots": figures.axis_plots(results),
         "score_by_step": figures.score_by_step(results),
         "loss_curves": figures.loss_curves(results),
+        "norm_curves": figures.norm_curves(results),
         "commonest_tags": commonest_tags,
         "plan_plots": plan_plots,
         "coverage_curves": figures.coverage_curves(results),
@@ -100,7 +105,10 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "crop_sheets": figures.crop_sheets(results),
     }
     spent = sum(len(one.data) for one in figures.pictures_in(plots))
+    strips, too_many = strip_groups(results, at_most=(PICTURE_BYTES - spent) // 3)
+    spent += sum(len(strip.data) for group in strips for strip in group.strips.values())
     grids, lost = figures.grids(results, spent=spent)
+    board = boards(results)
     advice = sections.vector_advice(results, CLIP_TOKENIZER)
     curations = sections.curation_facts(results)
     return plots | {
@@ -108,7 +116,11 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "results": results,
         "overall": OVERALL,
         "verdict": verdict(results),
-        "boards": boards(results),
+        "boards": board,
+        "intervals": {axis: _intervals(rows) for axis, rows in board.items()},
+        "meetings": pairwise(results, contenders(board.get(OVERALL, []))),
+        "strips": strips,
+        "checkpoints": list(dict.fromkeys(row.checkpoint for row in board.get(OVERALL, []))),
         "mismatches": _by_axis(results),
         "measures": measures(results),
         "scorer": place_of(study.evaluation.scorer),
@@ -122,7 +134,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "losses": sections.loss_facts(results),
         "recipe": sections.recipe(results),
         "commands": sections.commands(results),
-        "warnings": [*results.warnings, *lost, *_own_warnings(results, advice, curations)],
+        "warnings": [*results.warnings, *lost, *too_many, *_own_warnings(results, advice, curations)],
         **_attribution(results),
     }
 
@@ -132,6 +144,16 @@ def _by_axis(results: StudyResults) -> dict[str, list[Any]]:
     for row in mismatches(results):
         axes.setdefault(row.axis, []).append(row)
     return axes
+
+
+def _intervals(rows: list[Standing]) -> list[tuple[float, float, float]]:
+    """Return low, score and high of each row in percent of the width that all of them together span."""
+    least, most = min(row.low for row in rows), max(row.high for row in rows)
+
+    def place(score: float) -> float:
+        return 2 + 96 * (score - least) / ((most - least) or 1.0)
+
+    return [(place(row.low), place(row.score), place(row.high)) for row in rows]
 
 
 def _own_warnings(results: StudyResults, advice: list[Advice] | None, curations: list[dict[str, Any]]) -> list[str]:

@@ -203,3 +203,17 @@ def test_card_is_harmless_and_private(card):
     assert r"o'&lt;b&gt;brien&lt;/b&gt;\|\_\[x\](y) (2), unknown artist (2)." in card
     assert "/home/someone" not in card
     assert "base.safetensors" in card
+
+
+def test_the_card_is_one_that_the_hub_reads(results, tmp_path):
+    """By Hugging Face's own reader of model cards, offline."""
+    from huggingface_hub import ModelCard
+
+    card = ModelCard((write_release(results, tmp_path).folder / "README.md").read_text(encoding="utf-8"))
+    assert card.data.to_dict() == {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "instance_prompt": "tiny-a",
+        "tags": ["stable-diffusion", "stable-diffusion-diffusers", "textual_inversion", "embedding"],
+    }
+    assert card.text.lstrip().startswith("# Tiny")

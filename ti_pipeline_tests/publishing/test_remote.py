@@ -50,11 +50,11 @@ def test_a_release_arrives_whole_and_is_not_sent_twice(release: Path, url: str) 
 def test_a_stop_halfway_leaves_no_checksums_and_the_next_run_goes_on(release: Path, url: str, monkeypatch) -> None:
     plain, sent = remote._send, []
 
-    def failing(source, target):
+    def failing(source, target, **options):
         if len(sent) == 1:
             raise ConnectionResetError("gone")
         sent.append(source.name)
-        return plain(source, target)
+        return plain(source, target, **options)
 
     monkeypatch.setattr(remote, "_send", failing)
     with pytest.raises(PublishError, match="gone; 1 files were sent, run again to go on"):

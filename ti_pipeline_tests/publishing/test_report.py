@@ -7,15 +7,16 @@ import io
 import re
 import unicodedata
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ti_pipeline.publishing.pictures import picture, shrunk
+from ti_pipeline.publishing.pictures import PAGE_BYTES, picture, shrunk
 from ti_pipeline.publishing.report import render_report, write_report
 from ti_pipeline.schemas import TABLES
-from ti_pipeline_tests.publishing.conftest import ARTIST, HOSTILE_TAGS, build_results, frame
+from ti_pipeline_tests.publishing.conftest import ARTIST, HOSTILE_TAGS, OVERALL, build_results, frame
 
 _VOID = {"meta", "img", "input", "br", "link", "hr"}
 _INLINE = {"bdi", "span", "strong", "a", "i"}
@@ -70,7 +71,7 @@ def test_is_well_formed_and_complete(html):
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
     anchors = {a["href"] for a in page.all("a") if a["href"].startswith("#")}
-    assert anchors == {f"#{i}" for i in ids}
+    assert anchors == {f"#{attrs['id']}" for attrs in page.all("section")}
     assert page.all("html")[0]["lang"] == "en"
 
 
@@ -78,7 +79,7 @@ def test_asks_nothing_of_the_network(html):
     page = Page(html)
     fetching = {"src", "srcset", "action", "data", "poster", "background", "formaction", "style", "ping"}
     for tag, attrs in page.elements:
-        assert tag not in {"link", "iframe", "object", "embed", "base", "form", "svg"}
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form", "use", "foreignobject"}
         assert not [name for name in attrs if name.startswith("on")], attrs
         for name in fetching & set(attrs):
             assert tag == "img"
@@ -105,7 +106,9 @@ def test_the_security_policy_admits_only_our_own_style_and_script(html):
 def test_every_picture_has_words_and_its_true_size(html):
     pictures = Page(html).all("img")
     assert len(pictures) >= 4 + 5  # the grids, and plots and sheets
-    for attrs in pictures:
+    empty = [attrs for attrs in pictures if "src" not in attrs]
+    assert len(empty) == 2  # the two panes of the flicker, which its script fills with a picture and its words
+    for attrs in (attrs for attrs in pictures if "src" in attrs):
         assert attrs["alt"].strip()
         with Image.open(io.BytesIO(base64.b64decode(attrs["src"].partition(",")[2]))) as opened:
             assert (str(opened.width), str(opened.height)) == (attrs["width"], attrs["height"])
@@ -158,6 +161,8 @@ def test_a_clear_winner_is_called_clear(results):
         "0.371 over 4 epochs",  # (0.4 + 0.568 + 0.3 + 0.218) / 4 = 0.3715, which a binary float rounds down
         "posts found 6 5 1 × excluded tag <x>",
         "3 pictures to train on, 1 held out, of 5.",
+        "input contender 1 contender 2 conclusion",
+        "all axes a-20 b-20 too close to call 3 : 0, 8 0.250",
         "solo 50.0 % 50.0 % ± 5.0",
         "simple background 100.0 % not steered",
         "curation default: the share of text is 25.0%, wanted 90.0%",
@@ -179,6 +184,27 @@ def test_a_clear_winner_is_called_clear(results):
 )
 def test_says(words, page_text):
     assert words in page_text
+
+
+def test_is_within_its_budget(html):
+    assert len(html.encode()) <= PAGE_BYTES == 15_000_000
+
+
+def test_headings_are_in_order(html):
+    levels = [int(tag[1]) for tag, _ in Page(html).elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(level <= before + 1 for before, level in pairwise(levels))
+
+
+def test_error_bars_lie_where_the_numbers_say(html):
+    """Of the board a-20 (0.7, 0.875, 1.0) down to b-10 (0.0, 0.25, 0.5), 0 is drawn at 2 and 1 at 98."""
+    page = Page(html)
+    spans = [a for a in page.all("line") if a["class"] == "span"][:4]
+    dots = page.all("circle")[:4]
+    for (score, low, high), span, dot in zip(OVERALL.values(), spans, dots, strict=True):
+        drawn = [float(x) for x in (span["x1"], dot["cx"], span["x2"])]
+        assert drawn == pytest.approx([2 + 96 * low, 2 + 96 * score, 2 + 96 * high], abs=0.01)
 
 
 def test_same_results_same_bytes(results, html, tmp_path):
