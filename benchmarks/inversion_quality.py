@@ -228,7 +228,8 @@ class Bench:
         """Return the vectors that training starts from."""
         from ti_pipeline.inversion.variant_state import initial_vectors
 
-        return initial_vectors(self.base, self.settings.initializer, vectors)
+        start = Variant(base="demo", vectors=vectors, steps=1, initializer=self.settings.initializer)
+        return initial_vectors(self.base, start)
 
     def draw(self, unit: Unit, vectors: torch.Tensor, what: str = TOKEN, steps: int = 0) -> list[Image.Image]:
         """Draw a unit's questions with the embedding, or with `what` else stands in the place of its name."""
@@ -318,9 +319,9 @@ class Judge:
 
 def likeness(seen: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """Return each picture's concept similarity. The only place to change when the product measures it better."""
-    from ti_pipeline.evaluation.scorers import concept_similarity
+    from ti_pipeline.evaluation.similarity import similarity_to
 
-    return concept_similarity(seen, references)
+    return similarity_to(seen, references)
 
 
 def laplacian(picture: Image.Image) -> float:

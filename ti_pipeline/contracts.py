@@ -33,13 +33,17 @@ class Column:
     among: tuple[str, ...] | None = None
 
     def arrow_type(self) -> pa.DataType:
-        """Return the Arrow type; `strings` is a list of strings, `timestamp` has microseconds in UTC."""
+        """Return the Arrow type; `strings` is a list of strings, `timestamp` has microseconds in UTC.
+
+        `words` is text that repeats, kept once and numbered (pandas' `category`).
+        """
         import pyarrow as pa
 
         special = {
             "strings": pa.list_(pa.string()),
             "timestamp": pa.timestamp("us", tz="UTC"),
             "bool": pa.bool_(),
+            "words": pa.dictionary(pa.int32(), pa.string()),
         }
         return special.get(self.kind) or getattr(pa, self.kind)()
 
@@ -81,7 +85,8 @@ class Table:
         arrays = []
         for column in self.columns:
             try:
-                array = pa.Array.from_pandas(frame[column.name], type=column.arrow_type())
+                values = frame[column.name].astype("category") if column.kind == "words" else frame[column.name]
+                array = pa.Array.from_pandas(values, type=column.arrow_type())
             except (pa.ArrowException, OverflowError) as error:
                 raise TableError(f"table {self.name}, column {column.name}: {error}") from error
             if array.null_count and not column.nullable:

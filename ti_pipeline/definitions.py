@@ -13,7 +13,7 @@ from ti_pipeline.assets import MODULES
 from ti_pipeline.checks import CHECKS
 from ti_pipeline.io_managers import ParquetTables
 from ti_pipeline.jobs import JOBS
-from ti_pipeline.resources import CatalogSource, DataStore, E621Site, data_url
+from ti_pipeline.resources import CatalogSource, DataStore, E621Site, PostsDump, data_url
 from ti_pipeline.schedules import SCHEDULES
 
 __all__ = ["build_defs", "defs"]
@@ -26,6 +26,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         "store": DataStore(url=data_url()),
         "e621": E621Site(url=os.environ.get("TI_E621_URL") or "https://e621.net"),
         "catalog_source": CatalogSource(folder=os.environ.get("TI_CATALOG") or None),
+        "posts_dump": PostsDump(path=os.environ.get("TI_POSTS_DUMP") or None),
     }
     return dg.Definitions(
         assets=dg.load_assets_from_modules(MODULES),

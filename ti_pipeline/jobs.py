@@ -8,8 +8,10 @@ made of one after the other, each as a run of its own, visible in the UI.
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
-from ti_pipeline.partitions import keys_of, study_partitions
+from ti_pipeline.partitions import STUDIES, Key, keys_of, study_partitions
+from ti_pipeline.resources import DataStore
 
 __all__ = ["DEMO_STUDY", "JOBS"]
 
@@ -21,16 +23,33 @@ def _asset_job(name: str, description: str, *assets: str) -> Any:
     return dg.define_asset_job(name, selection, description=description, executor_def=dg.in_process_executor)
 
 
-_PREPARE_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+_PREPARE_STUDY = (
+    "posts",
+    "post_tags",
+    "tag_frequencies",
+    "tag_pairs",
+    "images",
+    "provenance",
+    "image_audit",
+    "training_set",
+)
 ASSET_JOBS = (
     _asset_job(
-        "catalog", "The site's tags, aliases and implications.", "tag_catalog", "tag_aliases", "tag_implications"
+        "catalog",
+        "The site's tags, aliases, implications and do-not-post lists.",
+        "tag_catalog",
+        "tag_aliases",
+        "tag_implications",
+        "do_not_post",
     ),
     _asset_job("prepare_study", "From posts to the training set (part of `prepare`).", *_PREPARE_STUDY),
-    _asset_job("prepare_captions", "Vocabulary and captions (part of `prepare`).", "vocabulary", "captions"),
+    _asset_job(
+        "prepare_captions", "Vocabulary and captions (part of `prepare`).", "tagger_tags", "vocabulary", "captions"
+    ),
     _asset_job("prepare_crops", "Crops (part of `prepare`).", "crops"),
     _asset_job("train", "Train a variant, or a range of variants in one process.", "embedding"),
     _asset_job("evaluate", "Render and score a variant's checkpoints.", "evaluation_images", "evaluation_scores"),
+    _asset_job("export", "A variant's pictures and captions for other trainers.", "dataset"),
     _asset_job(
         "compare",
         "Grids, leaderboard, report and release of a study.",
@@ -102,4 +121,44 @@ def demo() -> None:
     everything()
 
 
-JOBS = (*ASSET_JOBS, prepare, demo)
+class PurgeConfig(dg.Config):
+    """Whose pictures to remove."""
+
+    artist: str = Field(description="The artist's tag; other names of the same artist are found by the catalog.")
+
+
+@dg.op(pool="e621")
+def purge_pictures(context: dg.OpExecutionContext, config: PurgeConfig, store: DataStore) -> None:
+    """Remove an artist's pictures and what was cut from them, opt the artist out, list what was trained on them."""
+    from ti_pipeline.sources.purge import READS, WRITES, purge_artist
+
+    crops_of = {
+        str(Key(name, variant)): [str(Key(name, crop)) for crop in loaded.study.crops_of(variant)]
+        for name, loaded in STUDIES.items()
+        for variant in loaded.study.variants
+    }
+    with store.work(reads=READS, writes=WRITES, fresh=(*READS, *WRITES)) as root:
+        table = purge_artist(config.artist, root=root, crops_of=crops_of)
+    for row in table[table.done != "removed"].itertuples():
+        context.log.warning(f"{row.done}: {row.kind} {row.item} (study {row.study})")
+    counts = table.groupby(["done", "kind"]).size()
+    told = {f"{done}: {kind}": int(number) for (done, kind), number in counts.items()}
+    context.log.info(f"{config.artist} is opted out; {told or 'nothing of this artist is stored'}")
+    studies = ", ".join(sorted(set(table.study) - {""}))
+    if studies:
+        context.log.info(f"run the jobs prepare, train, evaluate and compare again for: {studies}")
+    context.add_output_metadata(told)
+
+
+@dg.config_mapping
+def _purge_config(config: PurgeConfig) -> dg.RunConfig:
+    return dg.RunConfig(ops={"purge_pictures": config})
+
+
+@dg.job(executor_def=dg.in_process_executor, config=_purge_config)
+def purge() -> None:
+    """Remove an artist's pictures and what was made of them, and never use the artist again: `artist: NAME`."""
+    purge_pictures()
+
+
+JOBS = (*ASSET_JOBS, prepare, demo, purge)

@@ -11,6 +11,14 @@ __all__ = ["LINEAGE"]
 
 _TAG_COLUMNS = tuple(("posts", f"tags_{category}") for category in CATEGORIES)
 _ALIASES = (("tag_aliases", "antecedent"), ("tag_aliases", "consequent"))
+_IMPLICATIONS = (("tag_implications", "antecedent"), ("tag_implications", "consequent"))
+_DECIDED = (
+    *(("tag_frequencies", column) for column in ("category", "count", "share")),
+    ("post_tags", "post_id"),
+    ("post_tags", "tag"),
+    ("tagger_tags", "tag"),
+    *_IMPLICATIONS,
+)
 _CHECKPOINT = {name: (("embedding", name),) for name in ("checkpoint", "step")}
 
 Sources = tuple[tuple[str, str], ...]
@@ -31,21 +39,39 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "category_rank": (("post_tags", "tag"), ("post_tags", "category")),
         "category_share": (("post_tags", "tag"), ("post_tags", "category")),
         "site_count": (("tag_catalog", "post_count"),),
+        "lift": (("post_tags", "tag"), ("posts", "status"), ("tag_catalog", "post_count")),
+        "first_post": (("post_tags", "post_id"), ("post_tags", "tag")),
+        "last_post": (("post_tags", "post_id"), ("post_tags", "tag")),
+        "trained_share": (("post_tags", "tag"), ("training_set", "post_id"), ("training_set", "kept")),
+    },
+    "tag_pairs": {
+        **dict.fromkeys(("tag", "other"), (("tag_frequencies", "tag"), ("post_tags", "tag"))),
+        **dict.fromkeys(("count", "jaccard", "pmi"), (("post_tags", "post_id"), ("post_tags", "tag"))),
+        "implied": (("tag_implications", "antecedent"), ("tag_implications", "consequent")),
+    },
+    "tagger_tags": {
+        "post_id": (("images", "post_id"),),
+        **dict.fromkeys(("tag", "category", "confidence"), (("images", "path"),)),
     },
     "vocabulary": {
         "tag": (("tag_frequencies", "tag"),),
         "category": (("tag_frequencies", "category"),),
         "count": (("tag_frequencies", "count"),),
         "share": (("tag_frequencies", "share"),),
-        "kept": (("tag_frequencies", "category"), ("tag_frequencies", "count"), ("tag_frequencies", "share")),
-        "reason": (("tag_frequencies", "category"), ("tag_frequencies", "count"), ("tag_frequencies", "share")),
+        **dict.fromkeys(("captions", "kept", "rule", "reason"), _DECIDED),
     },
     "captions": {
         "post_id": (("posts", "post_id"),),
-        "caption": (("post_tags", "tag"), ("vocabulary", "kept"), ("vocabulary", "share")),
-        "tags": (("post_tags", "tag"), ("vocabulary", "kept"), ("vocabulary", "share")),
-        "tag_count": (("post_tags", "tag"), ("vocabulary", "kept")),
-        "dropped_tags": (("post_tags", "tag"), ("vocabulary", "kept")),
+        **dict.fromkeys(
+            ("caption", "tags", "tag_count", "dropped_tags"),
+            (
+                ("post_tags", "tag"),
+                ("tagger_tags", "tag"),
+                ("vocabulary", "kept"),
+                ("vocabulary", "count"),
+                *_IMPLICATIONS,
+            ),
+        ),
     },
     "images": {
         "post_id": (("posts", "post_id"),),
@@ -55,6 +81,16 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "md5": (("posts", "file_url"),),
         "sha256": (("posts", "file_url"),),
         "file_size": (("posts", "file_url"),),
+    },
+    "provenance": {
+        "post_id": (("images", "post_id"),),
+        "artists": (("posts", "tags_artist"),),
+        "contributors": (("posts", "tags_contributor"),),
+        "sources": (("posts", "sources"),),
+        "rating": (("posts", "rating"),),
+        "page": (("posts", "post_id"), ("posts", "file_url")),
+        "file_url": (("posts", "file_url"),),
+        **{name: (("images", name),) for name in ("path", "md5", "sha256")},
     },
     "image_audit": {
         "post_id": (("images", "post_id"),),
@@ -114,6 +150,8 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
             "validation_loss",
             "moved",
             "mean_norm",
+            "nearest_tokens",
+            "nearest_cosine",
         ),
         (("crops", "path"), ("crops", "sha256"), ("captions", "caption")),
     ),
@@ -144,7 +182,10 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "checkpoint": (("evaluation_scores", "checkpoint"),),
         "step": (("evaluation_scores", "step"),),
         **dict.fromkeys(
-            ("score", "low", "high", "pictures", "mismatches", "rank", "best", "tied"),
+            (
+                *("score", "low", "high", "behind", "behind_low", "behind_high", "p"),
+                *("pictures", "mismatches", "rank", "best", "tied", "pareto", "overfit"),
+            ),
             (("evaluation_scores", "score"), ("evaluation_scores", "metric")),
         ),
     },

@@ -4,10 +4,12 @@ Keys come from the study files when definitions load: adding a study is adding a
 chosen here once. Not here: what a study means (`studies`) or what is computed for a key (`assets`).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import dagster as dg
 
+from ti_pipeline.studies import Study
 from ti_pipeline.study_files import LoadedStudy, load_studies, study_folders
 
 __all__ = [
@@ -85,18 +87,18 @@ studies_of_crops = _back(_CROPS)
 studies_of_variants = _back(_VARIANTS)
 
 
-def _used_by_variants(field: str) -> dg.StaticPartitionMapping:
-    """Map each plan or crop set to the variants that name it in `field`; unused ones map to none."""
+def _used_by_variants(parts: Callable[[Study, str], list[str]]) -> dg.StaticPartitionMapping:
+    """Map each plan or crop set to the variants that use it, as `parts` tells by variant; unused ones map to none."""
     used: dict[str, set[str]] = {}
     for name, loaded in STUDIES.items():
         for variant in loaded.study.variants:
-            part = getattr(loaded.study.variant(variant), field)
-            used.setdefault(str(Key(name, part)), set()).add(str(Key(name, variant)))
+            for part in parts(loaded.study, variant):
+                used.setdefault(str(Key(name, part)), set()).add(str(Key(name, variant)))
     return dg.StaticPartitionMapping(used)
 
 
-plans_of_variants = _used_by_variants("captions")
-crops_of_variants = _used_by_variants("crop")
+plans_of_variants = _used_by_variants(lambda study, name: [str(study.variant(name).captions)])
+crops_of_variants = _used_by_variants(Study.crops_of)
 
 
 def keys_of(kind: str, study: str) -> list[str]:

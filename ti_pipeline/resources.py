@@ -6,6 +6,7 @@ formats of what is stored.
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from upath import UPath
 if TYPE_CHECKING:
     from ti_pipeline.e621.client import E621Client
 
-__all__ = ["CatalogSource", "DataStore", "E621Site", "data_url", "repository_root"]
+__all__ = ["CatalogSource", "DataStore", "E621Site", "PostsDump", "data_url", "repository_root"]
 
 
 def repository_root() -> Path:
@@ -55,15 +56,20 @@ class DataStore(dg.ConfigurableResource[Any]):
         return Path(mirrors) / fingerprint(self.url)[:16]
 
     @contextlib.contextmanager
-    def work(self, *, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Iterator[Path]:
-        """Yield the local root with the folders of `reads` in it; send the folders of `writes` back at the end.
+    def work(
+        self, *, reads: Sequence[str] = (), writes: Sequence[str] = (), fresh: Sequence[str] = ()
+    ) -> Iterator[Path]:
+        """Yield the local root with the folders of `reads` in it; send those of `writes` back at the end, in order.
 
-        What was written is sent also when the body fails: the next run goes on from there.
+        What was written is sent also when the body fails: the next run goes on from there. A mirrored file of the same
+        size counts as the same, except in the folders of `fresh`, whose files change in place.
         """
         root = self.root
         if self.is_local:
             yield root
             return
+        for folder in fresh:
+            shutil.rmtree(root / folder, ignore_errors=True)
         for folder in (*reads, *writes):
             self._pull(folder)
         try:
@@ -121,3 +127,9 @@ class CatalogSource(dg.ConfigurableResource[Any]):
     """Where tags, aliases and implications come from: a folder of the site's CSV exports, or its API."""
 
     folder: str | None = None
+
+
+class PostsDump(dg.ConfigurableResource[Any]):
+    """Where the site's posts dump lies, for studies that name none: the file, or the folder it is in."""
+
+    path: str | None = None

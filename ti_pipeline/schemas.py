@@ -52,6 +52,15 @@ _CATALOG = (
             ),
         )
     ),
+    Table(
+        "do_not_post",
+        "Artists on the site's do-not-post lists.",
+        (
+            Column("artist", "string", "artist tag"),
+            Column("list", "string", "the list, which is also a tag", among=("avoid_posting", "conditional_dnp")),
+        ),
+        key=("artist", "list"),
+    ),
 )
 
 _POSTS = (
@@ -85,13 +94,21 @@ _POSTS = (
             ),
             Column("sources", "strings", "where the artist published it"),
             *(Column(f"tags_{c}", "strings", f"{c} tags as the source has them") for c in CATEGORIES),
+            Column(
+                "tags_other", "strings", "tags of categories that came to the site later; only the policy reads them"
+            ),
+            Column("locked_tags", "strings", "tags that the site's staff put or (with -) kept off; as tags_other"),
         ),
         key=("post_id",),
     ),
     Table(
         "post_tags",
         "One row per kept post and tag, aliases resolved.",
-        (_id(), Column("tag", "string", "tag after aliases"), _CATEGORY),
+        (
+            _id(),
+            Column("tag", "words", "tag after aliases"),
+            Column("category", "words", "the site's tag category"),
+        ),
         key=("post_id", "tag"),
     ),
     Table(
@@ -112,12 +129,53 @@ _POSTS = (
                 nullable=True,
                 low=0,
             ),
+            Column(
+                "lift",
+                "float64",
+                "share here over share on the site, whose commonest tag stands for all its posts",
+                nullable=True,
+                low=0,
+            ),
+            Column("first_post", "int64", "lowest id of a post with this tag; ids grow with time", low=0),
+            Column("last_post", "int64", "highest id of a post with this tag", low=0),
+            Column(
+                "trained_share",
+                "float64",
+                "share among the pictures of the training set, once that is made",
+                nullable=True,
+                low=0,
+                high=1,
+            ),
         ),
         key=("tag",),
+    ),
+    Table(
+        "tag_pairs",
+        "Which tags stand together, the most inseparable first.",
+        (
+            Column("tag", "string", "the commoner tag"),
+            Column("other", "string", "the rarer tag"),
+            Column("count", "int64", "posts with both", low=1),
+            Column("jaccard", "float64", "posts with both over posts with either", low=0, high=1),
+            Column("pmi", "float64", "pointwise mutual information in bits; 0 = as often as by chance"),
+            Column("implied", "bool", "whether one implies the other on the site"),
+        ),
+        key=("tag", "other"),
     ),
 )
 
 _CAPTIONS = (
+    Table(
+        "tagger_tags",
+        "What a plan's tagger sees on each picture; empty for plans without a tagger.",
+        (
+            _id(),
+            Column("tag", "words", "tag as the tagger names it"),
+            Column("category", "words", "the tagger's category, or general"),
+            Column("confidence", "float64", "how sure the tagger is", low=0, high=1),
+        ),
+        key=("post_id", "tag"),
+    ),
     Table(
         "vocabulary",
         "Every tag of the study with the decision whether captions of this plan may use it.",
@@ -126,8 +184,10 @@ _CAPTIONS = (
             _CATEGORY,
             Column("count", "int64", "posts with this tag", low=1),
             Column("share", "float64", "count over kept posts", low=0, high=1),
+            Column("captions", "int64", "captions that say it, after implications and the limit per picture", low=0),
             Column("kept", "bool", "whether captions may use it"),
-            Column("reason", "string", "the rule that kept or dropped it, with its numbers"),
+            Column("rule", "string", "the rule that kept or dropped it, as the study's YAML names it"),
+            Column("reason", "string", "what that rule found, in words and numbers"),
         ),
         key=("tag",),
     ),
@@ -139,7 +199,7 @@ _CAPTIONS = (
             Column("caption", "string", "the caption text"),
             Column("tags", "strings", "the caption's tags in order, as in the vocabulary"),
             Column("tag_count", "int64", "how many tags the caption has", low=0),
-            Column("dropped_tags", "int64", "vocabulary tags left out by the per-image limit", low=0),
+            Column("dropped_tags", "int64", "vocabulary tags left out by implications or the limit per picture", low=0),
         ),
         key=("post_id",),
     ),
@@ -164,6 +224,27 @@ _PICTURES = (
             Column("file_size", "int64", "bytes of the stored file", nullable=True, low=0),
         ),
         key=("post_id",),
+    ),
+    Table(
+        "provenance",
+        "One row per stored picture of the study: whose it is, and where and when it came from.",
+        (
+            _id(),
+            Column("in_use", "bool", "whether the study's posts still have it; false: only stored from before"),
+            Column("path", "string", "the file, relative to the data folder"),
+            Column("md5", "string", "md5 of the stored file"),
+            Column("sha256", "string", "sha256 of the stored file"),
+            Column("artists", "strings", "artists as the source has them"),
+            Column("contributors", "strings", "contributors as the source has them"),
+            Column("sources", "strings", "where the artist published it"),
+            Column("page", "string", "the post's page on the site; null for other sources", nullable=True),
+            Column("rating", "string", "s, q or e", nullable=True, among=("s", "q", "e")),
+            Column("licence", "string", "licence note of the study's source", nullable=True),
+            Column("source", "string", "kind of the study's source"),
+            Column("file_url", "string", "where the file was fetched", nullable=True),
+            Column("fetched_at", "timestamp", "when the file came into the data folder"),
+        ),
+        key=("post_id", "md5"),
     ),
     Table(
         "image_audit",
@@ -264,6 +345,15 @@ _TRAINING = (
             Column("learning_rate", "float64", "rate used for the update", low=0),
             Column("gradient_norm", "float64", "L2 norm of the embedding's gradient before clipping", low=0),
             Column("vector_norm", "float64", "mean L2 norm of the vectors after the update", low=0),
+            *(
+                Column(
+                    f"error_quarter_{part}",
+                    "float64",
+                    f"mean squared error, not weighted, of samples in the timesteps' quarter {part} (1: least noise)",
+                    nullable=True,
+                )
+                for part in (1, 2, 3, 4)
+            ),
         ),
         key=("step",),
     ),
@@ -285,9 +375,36 @@ _TRAINING = (
             Column("validation_loss", "float64", "loss on held-out pictures, fixed noise", nullable=True),
             Column("moved", "float64", "L2 distance from the initial vectors, mean over vectors", low=0),
             Column("mean_norm", "float64", "mean L2 norm of the vectors", low=0),
+            Column("nearest_tokens", "string", "the vocabulary's token nearest to each vector by cosine"),
+            Column("nearest_cosine", "float64", "mean cosine of vectors and their nearest tokens", low=-1, high=1),
         ),
         key=("checkpoint",),
     ),
+)
+
+_PURGES = Table(
+    "purges",
+    "What purges of artists found, and what became of it.",
+    (
+        Column("artist", "string", "the artist, in the spelling by which names are compared"),
+        Column("study", "string", "the study; empty for what all studies share"),
+        Column(
+            "kind",
+            "string",
+            "what it is",
+            among=("picture", "crop", "export", "latents", "report", "embedding", "release"),
+        ),
+        Column("item", "string", "the file or folder, relative to the data folder"),
+        Column("post_id", "int64", "the post that it was of", nullable=True, low=0),
+        Column(
+            "done",
+            "string",
+            "removed; kept (a post of somebody else has the same file); listed (made with pictures of the artist)",
+            among=("removed", "kept", "listed"),
+        ),
+        Column("at", "timestamp", "when the purge found it"),
+    ),
+    key=("artist", "study", "kind", "item"),
 )
 
 _CHECKPOINT = (
@@ -305,7 +422,7 @@ _EVALUATION = (
             Column("axis", "string", "axis of the suite"),
             Column("value", "string", "value on that axis"),
             Column("seed", "int64", "seed of the noise", low=0),
-            Column("sampler", "string", "DDIM or Euler a"),
+            Column("sampler", "string", "DDIM, Euler a or DPM++ 2M Karras"),
             Column("steps", "int64", "sampler steps", low=1),
             Column("cfg", "float64", "guidance scale", low=1),
             Column("size", "int64", "side in pixels", low=8),
@@ -325,9 +442,13 @@ _EVALUATION = (
             Column("axis", "string", "axis of the suite"),
             Column("value", "string", "value on that axis"),
             Column("seed", "int64", "seed of the noise", low=0),
-            Column("metric", "string", "match (the asked value wins), probability, or concept (similarity)"),
-            Column("score", "float64", "the score; larger is better"),
-            Column("read_as", "string", "the value that the scorer saw", nullable=True),
+            Column(
+                "metric",
+                "string",
+                "match (the asked value wins), probability, concept, prompt, diversity; copy and kid (lower is better)",
+            ),
+            Column("score", "float64", "the score; larger is better, but for copy and kid"),
+            Column("read_as", "string", "the value that the scorer saw; of copy, the picture copied", nullable=True),
         ),
         key=("cell", "metric"),
     ),
@@ -339,7 +460,7 @@ _EVALUATION = (
             Column("axis", "string", "axis whose values are the columns"),
             Column("variant", "string", "variant whose checkpoints are the rows; `best` compares variants"),
             Column("seed", "int64", "seed of the noise", low=0),
-            Column("sampler", "string", "DDIM or Euler a"),
+            Column("sampler", "string", "DDIM, Euler a or DPM++ 2M Karras"),
             Column("size", "int64", "side of one picture in pixels", low=8),
             Column("rows", "int64", "rows", low=1),
             Column("columns", "int64", "columns", low=1),
@@ -355,18 +476,24 @@ _EVALUATION = (
             Column("axis", "string", "axis, or `overall`"),
             *_CHECKPOINT,
             Column("score", "float64", "mean score"),
-            Column("low", "float64", "lower end of the 95 % bootstrap interval"),
-            Column("high", "float64", "upper end of the 95 % bootstrap interval"),
+            Column("low", "float64", "lower end of the 95 % interval: Wilson's for shares, else bootstrap"),
+            Column("high", "float64", "upper end of the 95 % interval"),
+            Column("behind", "float64", "how much lower than the best score of the axis", low=0),
+            Column("behind_low", "float64", "lower end of its 95 % interval, paired bootstrap"),
+            Column("behind_high", "float64", "upper end of its 95 % interval"),
+            Column("p", "float64", "chance of such a lead by luck, corrected after Holm", low=0, high=1),
             Column("pictures", "int64", "pictures behind the score", low=1),
             Column("mismatches", "int64", "pictures in which the asked value is not what the scorer saw", low=0),
             Column("rank", "int64", "1 = best", low=1),
             Column("best", "bool", "the checkpoint named best of this axis"),
-            Column("tied", "bool", "whether its interval reaches the best one's score"),
+            Column("tied", "bool", "whether it cannot be told from the best one at 5 %"),
+            Column("pareto", "bool", "overall: no other is as good on every axis and better on one"),
+            Column("overfit", "bool", "overall: an earlier one of the variant obeys better and knows the concept less"),
         ),
         key=("axis", "checkpoint"),
     ),
 )
 
 TABLES: dict[str, Table] = {
-    table.name: table for table in (*_CATALOG, *_POSTS, *_CAPTIONS, *_PICTURES, *_TRAINING, *_EVALUATION)
+    table.name: table for table in (*_CATALOG, *_POSTS, *_CAPTIONS, *_PICTURES, _PURGES, *_TRAINING, *_EVALUATION)
 }

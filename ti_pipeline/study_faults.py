@@ -33,7 +33,7 @@ _INHERITED: tuple[tuple[Location, Location], ...] = (
 )
 # What pydantic puts behind these locations beside the fields: the member of the union that it tried.
 _LABELS = {
-    ("source",): re.compile(r"demo|folder|e621"),
+    ("source",): re.compile(r"demo|folder|e621_export|e621"),
     ("evaluation", "checkpoints"): re.compile(r"count|steps"),
     ("variants", "*", "learning_rate"): re.compile(r"float|str"),
 }

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.studies import E621Source
+from ti_pipeline.studies import E621ExportSource, E621Source
 from ti_pipeline.study_faults import checked, json_schema
 from ti_pipeline.study_yaml import StudyError, YamlFile, read_yaml
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ti_pipeline.studies import Study
     from ti_pipeline.study_faults import Location
 
-__all__ = ["LoadedStudy", "StudyError", "load_studies", "load_study", "study_folders"]
+__all__ = ["LoadedStudy", "StudyError", "load_studies", "load_study", "study_folders", "texts_of"]
 
 # Names that Windows keeps for devices, whatever their suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -41,6 +41,17 @@ _NAMED: tuple[tuple[str, ...], ...] = (
     ("crops", "sets"),
     ("evaluation", "axes"),
 )
+# Names that the product itself uses where those of the study's entries stand, and for what.
+_TAKEN: dict[tuple[str, ...], dict[str, str]] = {
+    ("variants",): {
+        "grids": "the folder of the grids, beside those of the variants",
+        "best": "the grid that compares variants",
+    },
+    ("evaluation", "axes"): {
+        "overall": "the leaderboard's row over all axes",
+        "concept": "the leaderboard's row of likeness to the concept",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,8 @@ def _name_faults(file: YamlFile) -> Iterator[str]:
         for name in _names_at(file.values, place):
             if _RESERVED.fullmatch(name):
                 yield file.fault([*place, name], f"{name!r} is a device name on Windows; choose another")
+            if (use := _TAKEN.get(place, {}).get(name.casefold())) is not None:
+                yield file.fault([*place, name], f"{name!r} is the name of {use}; choose another")
             twin = first.setdefault(name.casefold(), name)
             if twin != name:
                 yield file.fault([*place, name], f"differs from {twin!r} only in upper and lower case; choose another")
@@ -170,20 +183,21 @@ def _policy_faults(study: Study, file: YamlFile) -> Iterator[str]:
 
     source = study.source
     policy = load_policy(ratings=source.ratings, exclude_tags=source.exclude_tags, do_not_post=source.do_not_post)
-    for location, text in _texts(study, file):
+    for location, text in texts_of(study):
+        place = _place_of(location, file)
         try:
-            policy.require_clean_text(text, ".".join(map(str, location)))
+            policy.require_clean_text(text, ".".join(map(str, place)))
         except PolicyError as error:
-            yield f"{file.path}:{file.line(location)}: {error}"
-    if isinstance(source, E621Source):
+            yield f"{file.path}:{file.line(place)}: {error}"
+    if isinstance(source, E621Source | E621ExportSource):
         wanted = [term.removeprefix("~") for term in (source.query or "").split() if not term.startswith("-")]
         reason = policy.refuses_tags(wanted)
         if reason:
             yield file.fault(["source", "query"], f"asks for an {reason}, which the content policy never lets through")
 
 
-def _texts(study: Study, file: YamlFile) -> Iterator[tuple[Location, str]]:
-    """Yield every text of a study that names what is learned, or that reaches a caption or a prompt."""
+def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
+    """Yield every text of a study that names what is learned, or that reaches a caption or a prompt, and its field."""
     yield ("name",), study.name
     yield ("title",), study.title
     if study.source.kind == "demo":
@@ -192,16 +206,26 @@ def _texts(study: Study, file: YamlFile) -> Iterator[tuple[Location, str]]:
         for index, tag in enumerate(captions.keep):
             yield ("captions", plan, "keep", index), tag
     for name, variant in study.variants.items():
-        yield _token_place(name, file), str(study.variant(name).token)
-        owner: Location = ("variants", name)
-        for field, texts in (("initializer", [variant.initializer]), ("templates", variant.templates)):
-            place = (*owner, field) if file.has((*owner, field)) else ("common", field)
+        yield ("variants", name), name
+        yield ("variants", name, "token"), str(study.variant(name).token)
+        file = [Path(variant.initializer_file).stem] if variant.initializer_file else []
+        fields = {"initializer": [variant.initializer], "initializer_file": file, "templates": variant.templates}
+        for field, texts in fields.items():
             for text in texts:
-                yield place, text
+                yield ("variants", name, field), text
     for name, axis in study.evaluation.axes.items():
         for field, texts in (("prompt", [axis.prompt]), ("negative", [axis.negative]), ("values", axis.values)):
             for text in texts:
                 yield ("evaluation", "axes", name, field), text
+
+
+def _place_of(location: Location, file: YamlFile) -> Location:
+    """Return where people wrote a text of `texts_of`: what comes from `common` stands there."""
+    if location[0] != "variants" or len(location) < 3:
+        return location
+    if location[2] == "token":
+        return _token_place(str(location[1]), file)
+    return location if file.has(location) else ("common", *location[2:])
 
 
 def main(arguments: list[str] | None = None) -> int:

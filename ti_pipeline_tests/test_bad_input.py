@@ -6,6 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
@@ -159,7 +160,11 @@ def test_a_run_killed_in_every_step_ends_as_if_it_had_not_been(pictures: Path, t
         rough.job(job, key)
     for made in sorted((calm.data / "tables").rglob("*.parquet")):
         name = made.relative_to(calm.data)
-        assert made.read_bytes() == (rough.data / name).read_bytes(), name
+        if made.parent.name == "provenance":  # it tells when each picture came, and that differs
+            one, other = (pq.read_table(g.data / name).drop_columns("fetched_at") for g in (calm, rough))
+            assert one.equals(other)
+        else:
+            assert made.read_bytes() == (rough.data / name).read_bytes(), name
     for folder in ("images", "crops", "embeddings", "evaluation", "releases"):
         files = [sorted(p.relative_to(g.data) for p in (g.data / folder).rglob("*.*")) for g in (calm, rough)]
         assert files[0] == files[1]

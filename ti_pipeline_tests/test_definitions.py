@@ -12,23 +12,28 @@ from ti_pipeline.lineage import LINEAGE
 from ti_pipeline.partitions import STUDIES, Key, split
 from ti_pipeline.schemas import TABLES
 
+POLICY = {"tag_aliases", "tag_implications", "do_not_post"}  # what the content policy is closed over
 ASSETS = {
-    "posts": {"tag_aliases", "tag_implications"},
+    "posts": POLICY,
     "post_tags": {"posts", "tag_aliases"},
-    "tag_frequencies": {"posts", "post_tags", "tag_catalog"},
-    "vocabulary": {"tag_frequencies", "tag_aliases", "tag_implications"},
-    "captions": {"posts", "post_tags", "vocabulary"},
+    "tag_frequencies": {"posts", "post_tags", "tag_catalog", "training_set"},
+    "tag_pairs": {"post_tags", "tag_frequencies", "tag_implications"},
+    "tagger_tags": {"images"},
+    "vocabulary": {"tag_frequencies", "post_tags", "tagger_tags"} | POLICY,
+    "captions": {"posts", "post_tags", "tagger_tags", "vocabulary", "tag_implications"},
     "images": {"posts"},
+    "provenance": {"posts", "images"},
     "image_audit": {"images"},
-    "training_set": {"posts", "post_tags", "images", "image_audit"},
+    "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},
-    "embedding": {"captions", "crops", "tag_aliases", "tag_implications"},
-    "evaluation_images": {"embedding"},
+    "embedding": {"posts", "captions", "crops"} | POLICY,
+    "evaluation_images": {"embedding"} | POLICY,
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
+    "dataset": {"posts", "captions", "crops"} | POLICY,
     "leaderboard": {"embedding", "evaluation_scores"},
 }
-JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "demo"}
+JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "demo", "purge"}
 SEED_STUDIES = {"reowoof", "simpleTag", "mixTag", "cloud", "top", "anime"}
 
 
@@ -66,7 +71,7 @@ def test_the_shipped_studies_are_partitions() -> None:
 
 def test_every_table_has_a_blocking_contract_check(defs: dg.Definitions) -> None:
     keys = {(key.asset_key.to_user_string(), key.name) for key in defs.resolve_asset_graph().asset_check_keys}
-    assert {(table, "contract") for table in set(TABLES) - {"losses"}} <= keys
+    assert {(table, "contract") for table in set(TABLES) - {"losses", "purges"}} <= keys
 
 
 def test_lineage_names_real_columns_and_follows_the_graph(defs: dg.Definitions) -> None:

@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from ti_pipeline.studies import Study
 from ti_pipeline.study_files import load_studies, load_study
+from ti_pipeline.tagging.frequencies import tag_frequencies
+from ti_pipeline.tagging.vocabulary import reduce_vocabulary
 from ti_pipeline_tests.shared_data import SHARED, needs_shared
 
 STUDIES = Path(__file__).resolve().parents[1] / "data" / "studies"
@@ -162,3 +165,36 @@ def test_checkpoints_that_the_log_compares_exist(studies):
 
 def test_the_word_cloud_is_not_taken_over():
     assert load_study(STUDIES / "cloud.yaml").study.variant("cloud").token != "cloud"
+
+
+# Posts with as many tags as any budget asks for: tag n of a category stands on the first n + 1 posts.
+_MANY = 200
+
+
+WITH_TOTALS = [fact for fact in FACTS if "tags" in fact[2]]
+
+
+def test_the_log_states_totals_of_twelve_variants():
+    assert len(WITH_TOTALS) == 12
+
+
+@pytest.mark.parametrize("declared", WITH_TOTALS, ids=[f"{s}-{n}" for s, n, _ in WITH_TOTALS], indirect=True)
+def test_budgets_reproduce_the_stated_totals(declared):
+    study, variant, facts = declared
+    tags = facts["tags"]
+    uses = [
+        (post, f"{category}_{number}", category)
+        for category in ("species", "general", "artist", "meta")
+        for number in range(_MANY)
+        for post in range(number + 1)
+    ]
+    post_tags = pd.DataFrame(uses, columns=["post_id", "tag", "category"])
+    frequencies = tag_frequencies(post_tags, posts_count=_MANY)
+    table = reduce_vocabulary(frequencies, post_tags, study.captions[variant.captions])
+    kept = table.category[table.kept].value_counts()
+    assert {name: int(kept.get(name, 0)) for name in ("species", "general")} == {
+        "species": tags["species"],
+        "general": tags["general"],
+    }
+    contradiction = facts.get("note", "").startswith("5 + 49 is 54, the log says 56")
+    assert int(table.kept.sum()) == (54 if contradiction else tags["total"])

@@ -134,6 +134,26 @@ FAULTS = {
     ),
     "device name": (GOOD + f"  nul: {{vectors: 8, token: q-q}} {HERE}\n", "variants.nul", ["Windows"]),
     "device name as token": (GOOD + f"    token: con.x {HERE}\n", "variants.v8.token", ["Windows"]),
+    "variant named like the grids' folder": (
+        GOOD + f"  Grids: {{vectors: 8, token: q-q}} {HERE}\n",
+        "variants.Grids",
+        ["'Grids'", "folder of the grids"],
+    ),
+    "variant named like a grid": (
+        GOOD + f"  best: {{vectors: 8, token: q-q}} {HERE}\n",
+        "variants.best",
+        ["grid that compares variants"],
+    ),
+    "axis named like the leaderboard's mean": (
+        GOOD + f'evaluation:\n  axes:\n    overall: {{prompt: "[name], cat", values: [cat]}} {HERE}\n',
+        "evaluation.axes.overall",
+        ["leaderboard"],
+    ),
+    "axis named like the leaderboard's likeness": (
+        GOOD + f'evaluation:\n  axes:\n    concept: {{prompt: "[name], cat", values: [cat]}} {HERE}\n',
+        "evaluation.axes.concept",
+        ["leaderboard"],
+    ),
     "word as variant": (
         GOOD + f"  wolf: {{vectors: 8}} {HERE}\n",
         "variants.wolf",
@@ -146,12 +166,22 @@ FAULTS = {
         "variants.v8.initializer",
         ["content policy"],
     ),
+    "excluded initializer's file": (
+        GOOD + f"    start: file\n    initializer_file: ../minor/cub-style.pt {HERE}\n",
+        "variants.v8.initializer_file",
+        ["'cub-style' says 'cub'", "content policy"],
+    ),
     "excluded template": (
         replaced("steps: 10", f'steps: 10\n  templates: ["[name], toddler"] {HERE}'),
         "common.templates",
         ["content policy"],
     ),
     "excluded token": (GOOD + f"    token: cub-style {HERE}\n", "variants.v8.token", ["content policy"]),
+    "excluded variant with a token": (
+        GOOD + f"  my-cub: {{vectors: 8, token: q-q}} {HERE}\n",
+        "variants.my-cub",
+        ["content policy"],
+    ),
     "excluded keep": (
         GOOD + f"captions:\n  a:\n    keep:\n      - wolf\n      - teen {HERE}\n",
         "captions.a.keep.1",

@@ -36,6 +36,7 @@ evaluation:
   scorer: {{folder: {base}/scorer}}
   axes:
     species: {{prompt: "[name], wolf", values: "wolf, tiger, bear"}}
+publish: {{url: "$TI_SHELF/embeddings"}}
 """
 
 pytestmark = [needs_shared, pytest.mark.slow]
@@ -48,7 +49,8 @@ def study_text() -> str:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """All jobs, one partition each, and the comparison."""
-    graph = Graph.new(tmp_path_factory.mktemp("emoji"), {"emoji": study_text()})
+    folder = tmp_path_factory.mktemp("emoji")
+    graph = Graph.new(folder, {"emoji": study_text()}, TI_SHELF=str(folder / "shelf"))
     graph.job("prepare", "emoji")
     for variant in VARIANTS:
         graph.job("train", f"emoji__{variant}")
@@ -112,6 +114,13 @@ def test_the_best_checkpoint_is_named_shown_and_released(graph: Graph) -> None:
         assert hashlib.sha256((release / name).read_bytes()).hexdigest() == digest
 
 
+def test_the_release_is_published_where_the_study_says(graph: Graph) -> None:
+    release = next((graph.data / "releases" / "emoji").iterdir())
+    there = graph.data.parent / "shelf" / "embeddings" / release.name
+    contents = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in (release, there)]
+    assert contents[0] == contents[1]
+
+
 def test_grids_are_complete(graph: Graph) -> None:
     grids = graph.table("evaluation_grids", "emoji")
     assert len(grids) == (len(VARIANTS) + 1) * 2
@@ -132,7 +141,8 @@ def test_nothing_is_done_twice(graph: Graph) -> None:
 
 def test_a_range_in_one_process_trains_the_same(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Co-trained variants equal those trained alone, up to the rounding of another batch shape."""
-    together = Graph.new(tmp_path_factory.mktemp("together"), {"emoji": study_text()})
+    folder = tmp_path_factory.mktemp("together")
+    together = Graph.new(folder, {"emoji": study_text()}, TI_SHELF=str(folder / "shelf"))
     together.job("prepare", "emoji")
     said = together.job("train", "emoji__v8", "emoji__v64")
     assert said.count("Materialized value embedding") == len(VARIANTS)

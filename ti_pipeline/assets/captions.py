@@ -5,21 +5,27 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ti_pipeline.assets.policy import policy_of
-from ti_pipeline.assets.reporting import by_partition, picture
+from ti_pipeline.assets.policy import CATALOG, policy_of
+from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import STUDIES, plan_partitions, split, study_with_plans
+from ti_pipeline.resources import DataStore
 from ti_pipeline.studies import CaptionPlan
 
-__all__ = ["captions", "vocabulary"]
+__all__ = ["captions", "tagger_tags", "vocabulary"]
 
 _COMMON: dict[str, Any] = {
     "partitions_def": plan_partitions,
     "group_name": "captions",
     "kinds": {"parquet", "pandas"},
     "backfill_policy": dg.BackfillPolicy.single_run(),
-    "code_version": "1",
+    "code_version": "2",
 }
+_IMPLICATIONS = {"tag_implications": dg.AssetIn(metadata=OPTIONAL)}
+
+
+def _of_study(*names: str) -> dict[str, dg.AssetIn]:
+    return {name: dg.AssetIn(partition_mapping=study_with_plans) for name in names}
 
 
 def _plan(key: str) -> CaptionPlan:
@@ -27,58 +33,107 @@ def _plan(key: str) -> CaptionPlan:
 
 
 @dg.asset(
+    **_COMMON | {"kinds": {"parquet", "onnx"}},
+    ins={"images": dg.AssetIn(partition_mapping=study_with_plans, metadata=OPTIONAL)},
+)
+def tagger_tags(
+    context: dg.AssetExecutionContext, store: DataStore, images: dict[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """What the plan's tagger sees on each picture, above its threshold; empty for plans without a tagger."""
+    from ti_pipeline.schemas import TABLES
+    from ti_pipeline.tagging.tagger import TaggerError, tag_pictures
+
+    def compute(key: str) -> pd.DataFrame:
+        study, plan = STUDIES[split(key).study], _plan(key)
+        if plan.source != "tagger":
+            return TABLES["tagger_tags"].empty()
+        found = images.get(split(key).study)
+        if found is None:
+            raise TaggerError(f"{key}: the tagger needs the study's pictures; materialize images first")
+        with store.work(reads=["images"], writes=[]) as root:
+            return tag_pictures(found, root, plan, folder=study.path.parent, progress=LogProgress(context))
+
+    return by_partition(context, compute, lambda _key, table: {"tags": int(table.tag.nunique())})
+
+
+@dg.asset(
     **_COMMON,
-    ins={
-        "tag_frequencies": dg.AssetIn(partition_mapping=study_with_plans),
-        "tag_aliases": dg.AssetIn(metadata=OPTIONAL),
-        "tag_implications": dg.AssetIn(metadata=OPTIONAL),
-    },
+    ins=_of_study("tag_frequencies", "post_tags") | _IMPLICATIONS,
+    deps=[name for name in CATALOG if name not in _IMPLICATIONS],
 )
 def vocabulary(
     context: dg.AssetExecutionContext,
+    store: DataStore,
     tag_frequencies: dict[str, pd.DataFrame],
-    tag_aliases: pd.DataFrame,
+    post_tags: dict[str, pd.DataFrame],
+    tagger_tags: dict[str, pd.DataFrame],
     tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """Which tags captions of this plan may use; every dropped tag keeps the rule and the numbers that dropped it."""
-    from ti_pipeline.tagging.plots import vocabulary_plot
+    from ti_pipeline.tagging.comparison import compare_strategies, strategies_of
+    from ti_pipeline.tagging.plots import comparison_plot, vocabulary_plot
+    from ti_pipeline.tagging.tagger import counted_like
+    from ti_pipeline.tagging.tokens import clip_tokenizer
     from ti_pipeline.tagging.vocabulary import reduce_vocabulary
 
-    def compute(key: str) -> pd.DataFrame:
-        loaded = STUDIES[split(key).study]
-        policy = policy_of(loaded, tag_aliases, tag_implications)
-        frequencies = tag_frequencies[split(key).study]
+    def given(key: str) -> tuple[pd.DataFrame, pd.DataFrame, frozenset[str]]:
+        study = split(key).study
+        frequencies, uses = tag_frequencies[study], post_tags[study]
+        if _plan(key).source == "tagger":
+            frequencies, uses = counted_like(frequencies, tagger_tags[key]), tagger_tags[key]
+        policy = policy_of(STUDIES[study], store)
         # A harmless tag may contain an excluded word; in a caption it would read as that word.
         worded = {tag for tag in frequencies.tag if policy.refuses_text(tag)}
-        return reduce_vocabulary(frequencies, _plan(key), policy.excluded | worded)
+        return frequencies, uses, policy.excluded | worded
 
-    def describe(_key: str, table: pd.DataFrame) -> dict[str, Any]:
+    def compute(key: str) -> pd.DataFrame:
+        frequencies, uses, excluded = given(key)
+        return reduce_vocabulary(frequencies, uses, _plan(key), excluded, tag_implications)
+
+    def describe(key: str, table: pd.DataFrame) -> dict[str, Any]:
         kept = table[table.kept].category.value_counts()
-        return {
+        shown = {
             "kept": dg.MetadataValue.json({str(k): int(v) for k, v in kept.items()}),
             "kept and dropped": picture(vocabulary_plot(table), "bars: kept and dropped tags per category"),
+        }
+        if _plan(key).source == "none":
+            return shown
+        frequencies, uses, excluded = given(key)
+        plans = {f"this plan: {split(key).part}": _plan(key)}
+        plans |= strategies_of(_plan(key), implications=not tag_implications.empty)
+        compared = compare_strategies(
+            frequencies,
+            uses,
+            plans,
+            excluded=excluded,
+            implications=tag_implications,
+            tokenizer=clip_tokenizer(),
+        )
+        return shown | {
+            "compared": dg.MetadataValue.md(compared.to_markdown(index=False, floatfmt=".3g")),
+            "compared, as bars": picture(comparison_plot(compared), "bars: what each way to reduce achieves"),
         }
 
     return by_partition(context, compute, describe)
 
 
-@dg.asset(
-    **_COMMON,
-    ins={name: dg.AssetIn(partition_mapping=study_with_plans) for name in ("posts", "post_tags")},
-)
+@dg.asset(**_COMMON, ins=_of_study("posts", "post_tags") | _IMPLICATIONS)
 def captions(
     context: dg.AssetExecutionContext,
     posts: dict[str, pd.DataFrame],
     post_tags: dict[str, pd.DataFrame],
+    tagger_tags: dict[str, pd.DataFrame],
     vocabulary: dict[str, pd.DataFrame],
+    tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """One caption per kept post, made of the plan's vocabulary in the plan's order."""
     from ti_pipeline.tagging.captions import write_captions
 
     def compute(key: str) -> pd.DataFrame:
-        study = split(key).study
+        study, plan = split(key).study, _plan(key)
         kept = posts[study].loc[posts[study].status == "kept", "post_id"]
-        return write_captions(kept, post_tags[study], vocabulary[key], _plan(key))
+        uses = tagger_tags[key] if plan.source == "tagger" else post_tags[study]
+        return write_captions(kept, uses, vocabulary[key], plan, tag_implications)
 
     def describe(_key: str, table: pd.DataFrame) -> dict[str, Any]:
         sample = "\n".join(f"- `{caption}`" for caption in table.caption.head(8))

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
 from ti_pipeline.partitions import (
     STUDIES,
@@ -35,7 +36,7 @@ _OF_STUDY: dict[str, Any] = {
 _FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata={"ti_pipeline/optional": True})
 
 
-@dg.asset(**_OF_VARIANT, kinds={"pytorch", "parquet"})
+@dg.asset(**_OF_VARIANT, kinds={"pytorch", "parquet"}, deps=CATALOG)
 def evaluation_images(
     context: dg.AssetExecutionContext, store: DataStore, embedding: dict[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
@@ -47,6 +48,7 @@ def evaluation_images(
     with store.work(reads=reads, writes=list(folders.values())) as root:
         tables = render_variants(
             {key: (STUDIES[split(key).study], split(key).part, embedding[key]) for key in folders},
+            policies={study: policy_of(STUDIES[study], store) for study in {split(key).study for key in folders}},
             root=root,
             progress=LogProgress(context),
         )
@@ -69,13 +71,13 @@ def evaluation_scores(
 
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
-        crop_key = str(Key(study, str(STUDIES[study].study.variant(part).crop)))
-        folder, crops_folder = f"evaluation/{study}/{part}", "crops/" + "/".join(split(crop_key))
-        with store.work(reads=[crops_folder], writes=[folder]) as root:
+        keys = [str(Key(study, crop)) for crop in STUDIES[study].study.crops_of(part)]
+        folder, crops_folders = f"evaluation/{study}/{part}", ["crops/" + "/".join(split(key)) for key in keys]
+        with store.work(reads=crops_folders, writes=[folder]) as root:
             return score_variant(
                 STUDIES[study],
                 evaluation_images[key],
-                crops[crop_key],
+                pd.concat([crops[key] for key in keys], ignore_index=True),
                 root=root,
                 folder=folder,
                 progress=LogProgress(context),

@@ -4,12 +4,15 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from upath import UPath
 
+from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, crops_partitions, split, study_partitions, study_with_crops
 from ti_pipeline.resources import DataStore, E621Site
 
-__all__ = ["crops", "image_audit", "images", "training_set"]
+__all__ = ["crops", "image_audit", "images", "provenance", "training_set"]
 
 _COMMON: dict[str, Any] = {
     "partitions_def": study_partitions,
@@ -40,6 +43,23 @@ def images(
 
 
 @dg.asset(**_COMMON)
+def provenance(
+    context: dg.AssetExecutionContext, store: DataStore, posts: pd.DataFrame, images: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
+    """Whose every stored picture is, and where and when it came from; pictures no longer in use are kept account of."""
+    from ti_pipeline.sources.provenance import provenance_table
+
+    study = context.partition_key
+    earlier = Tables(UPath(store.url)).read("provenance", study)
+    with store.work(reads=["images"]) as root:
+        table = provenance_table(posts, images, root=root, source=STUDIES[study].study.source, earlier=earlier)
+    known = int((table.artists.map(len) > 0).sum())
+    return dg.MaterializeResult(
+        value=table, metadata={"with an artist": known, "no longer in use": int((~table.in_use).sum())}
+    )
+
+
+@dg.asset(**_COMMON)
 def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame) -> dg.MaterializeResult[Any]:
     """What each picture really is: decoded format and size, sharpness, detail, background, near-duplicates."""
     from ti_pipeline.imaging.audit import audit_images
@@ -57,7 +77,7 @@ def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.
     )
 
 
-@dg.asset(**_COMMON)
+@dg.asset(**_COMMON | {"code_version": "2"}, deps=CATALOG)
 def training_set(
     context: dg.AssetExecutionContext,
     store: DataStore,
@@ -67,18 +87,23 @@ def training_set(
     image_audit: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Which pictures each curation of the study uses, with target shares met; each one left out has its reason."""
+    from ti_pipeline.e621.records import refused
     from ti_pipeline.imaging.agreement import agreement
     from ti_pipeline.imaging.contact_sheet import kept_and_rejected_sheet
     from ti_pipeline.imaging.curation import select_training_set
 
-    study = STUDIES[context.partition_key].study
-    table = select_training_set(posts, post_tags, images, image_audit, study.named_curations(), seed=study.seed)
+    loaded = STUDIES[context.partition_key]
+    study = loaded.study
+    reasons = refused(posts, policy_of(loaded, store))  # of a catalog or an opt-out that came after `posts`
+    allowed = posts[~posts.post_id.isin(reasons)]
+    table = select_training_set(allowed, post_tags, images, image_audit, study.named_curations(), seed=study.seed)
     with store.work(reads=["images"]) as root:
         sheet = kept_and_rejected_sheet(table, root)
     metadata = {
         "kept": dg.MetadataValue.json({str(k): int(v) for k, v in table.groupby("curation").kept.sum().items()}),
         "left out": _reasons(table, ~table.kept),
         "pixels and tags": dg.MetadataValue.json(agreement(image_audit, post_tags).to_dict("records")),
+        "refused since posts were read": dg.MetadataValue.json({str(k): v for k, v in reasons.items()}),
         "kept and rejected": picture(sheet, "contact sheet of kept and rejected pictures"),
     }
     return dg.MaterializeResult(value=table, metadata=metadata)

@@ -1,44 +1,78 @@
-"""The content policy of a study, and its last gate before anything is trained or rendered.
+"""The content policy of a study, and its last gates before anything is trained.
 
 Not here: the policy itself (`e621.policy`).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from upath import UPath
+
+from ti_pipeline.io_managers import Tables
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from ti_pipeline.e621.policy import ContentPolicy
+    from ti_pipeline.resources import DataStore
     from ti_pipeline.study_files import LoadedStudy
 
-__all__ = ["policy_of", "require_clean_texts"]
+__all__ = ["CATALOG", "policy_of", "require_allowed_pictures", "require_clean_texts"]
+
+# What the policy is closed over: dependencies of every asset that asks `policy_of`. They may be absent.
+CATALOG = ("tag_aliases", "tag_implications", "do_not_post")
 
 
-def policy_of(loaded: LoadedStudy, aliases: pd.DataFrame, implications: pd.DataFrame) -> ContentPolicy:
-    """Return the study's policy, its exclusions closed over the catalog's aliases and implications."""
-    from ti_pipeline.e621.policy import load_policy
+def policy_of(loaded: LoadedStudy, store: DataStore) -> ContentPolicy:
+    """Return the study's policy, closed over the catalog, with the opt-outs of the study and of the data folder."""
+    from ti_pipeline.e621.policy import OPT_OUT_FILE, load_policy
 
-    source = loaded.study.source
+    tables, source = Tables(UPath(store.url)), loaded.study.source
+    aliases, implications, do_not_post = (tables.read(name, None) for name in CATALOG)
+    files: list[Path | UPath] = [loaded.path.parent / source.opt_out_file] if source.opt_out_file else []
+    of_all = UPath(store.url) / OPT_OUT_FILE
+    if of_all.exists():  # nobody has to opt out
+        files.append(of_all)
     return load_policy(
         ratings=tuple(source.ratings),
         exclude_tags=tuple(source.exclude_tags),
         do_not_post=source.do_not_post,
-        opt_out_file=loaded.path.parent / source.opt_out_file if source.opt_out_file else None,
+        opt_out_files=files,
         aliases=aliases,
         implications=implications,
+        do_not_post_artists=() if do_not_post is None else do_not_post["artist"],
     )
 
 
 def require_clean_texts(loaded: LoadedStudy, variant: str, captions: pd.DataFrame, policy: ContentPolicy) -> None:
-    """Raise `PolicyError` if the variant's name, initialiser, templates or any caption names an excluded tag."""
+    """Raise `PolicyError` if a text of the study, a caption, or one put into a template says an excluded tag."""
+    from ti_pipeline.study_files import texts_of
+
+    for location, text in texts_of(loaded.study):
+        policy.require_clean_text(text, f"{loaded.path.name}: {'.'.join(map(str, location))}")
     resolved = loaded.study.variant(variant)
-    where = f"{Path(loaded.path).name}: variants.{variant}"
-    for field, text in (("token", resolved.token or ""), ("initializer", resolved.initializer)):
-        policy.require_clean_text(text, f"{where}.{field}")
-    for line in resolved.templates:
-        policy.require_clean_text(line, f"{where}.templates")
     for post_id, caption in zip(captions.post_id, captions.caption, strict=True):
-        policy.require_clean_text(caption, f"caption of post {post_id} for {where}")
+        for line in ("[filewords]", *resolved.templates):
+            text = line.replace("[filewords]", caption).replace("[name]", str(resolved.token))
+            policy.require_clean_text(text, f"caption of post {post_id} in {line!r} for variant {variant}")
+
+
+def require_allowed_pictures(
+    loaded: LoadedStudy, crops: pd.DataFrame, posts: pd.DataFrame, policy: ContentPolicy
+) -> None:
+    """Raise `PolicyError` if a crop is of a post that the policy refuses today, or of none that was kept."""
+    from ti_pipeline.e621.policy import PolicyError
+    from ti_pipeline.e621.records import refused
+
+    used = set(crops.post_id[crops.status == "ok"])
+    reasons = refused(posts[posts.post_id.isin(used)], policy)
+    reasons |= dict.fromkeys(used - set(posts.post_id[posts.status == "kept"]), "no kept post has this id")
+    if reasons:
+        first = min(reasons)
+        raise PolicyError(
+            f"study {loaded.study.name}: {len(reasons)} crops are of posts that must not be used, "
+            f"e.g. post {first}: {reasons[first]}; run the job prepare again"
+        )

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 from pydantic import Field
+from upath import UPath
 
-from ti_pipeline.assets.policy import policy_of
+from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, picture
-from ti_pipeline.io_managers import OPTIONAL
+from ti_pipeline.io_managers import OPTIONAL, Tables
 from ti_pipeline.partitions import STUDIES, study_partitions
-from ti_pipeline.resources import DataStore, E621Site
+from ti_pipeline.resources import DataStore, E621Site, PostsDump
 
 if TYPE_CHECKING:
     from ti_pipeline.sources import Reading
+    from ti_pipeline.sources.dump import Dumps
 
-__all__ = ["PostsConfig", "post_tags", "posts", "tag_frequencies"]
+__all__ = ["PostsConfig", "post_tags", "posts", "tag_frequencies", "tag_pairs"]
 
 _COMMON: dict[str, Any] = {
     "partitions_def": study_partitions,
@@ -23,7 +25,6 @@ _COMMON: dict[str, Any] = {
     "kinds": {"parquet", "pandas"},
     "code_version": "1",
 }
-_CATALOG = {name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_aliases", "tag_implications")}
 
 
 class PostsConfig(dg.Config):
@@ -35,22 +36,19 @@ class PostsConfig(dg.Config):
     )
 
 
-@dg.asset(**_COMMON | {"group_name": "source"}, ins=_CATALOG, pool="e621")
+@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG, pool="e621")
 def posts(
     context: dg.AssetExecutionContext,
     config: PostsConfig,
     store: DataStore,
     e621: E621Site,
-    tag_aliases: pd.DataFrame,
-    tag_implications: pd.DataFrame,
+    posts_dump: PostsDump,
 ) -> dg.MaterializeResult[Any]:
     """Posts of the study's source that the content policy allows; each left-out post keeps its reason."""
     from ti_pipeline.e621.records import posts_table
 
-    loaded = STUDIES[context.partition_key]
-    policy = policy_of(loaded, tag_aliases, tag_implications)
-    reading = _read_source(context, config, store, e621)
-    table = posts_table(reading.records, policy)
+    reading = _read_source(context, config, store, e621, _dumps(store, posts_dump))
+    table = posts_table(reading.records, policy_of(STUDIES[context.partition_key], store))
     for note in reading.notes[:20]:
         context.log.warning(note)
     metadata = _posts_metadata(table, reading.notes)
@@ -64,7 +62,9 @@ def _answers(context: dg.AssetExecutionContext) -> str:
     return f"raw/e621/{context.partition_key}"
 
 
-def _read_source(context: dg.AssetExecutionContext, config: PostsConfig, store: DataStore, e621: E621Site) -> "Reading":
+def _read_source(
+    context: dg.AssetExecutionContext, config: PostsConfig, store: DataStore, e621: E621Site, dumps: "Dumps"
+) -> "Reading":
     from ti_pipeline.sources import fetch_posts
 
     loaded = STUDIES[context.partition_key]
@@ -74,10 +74,20 @@ def _read_source(context: dg.AssetExecutionContext, config: PostsConfig, store: 
             folder=loaded.path.parent,
             answers=root / _answers(context),
             client=e621.client,
+            dumps=dumps,
             seed=loaded.study.seed,
             ask_site=config.ask_site,
             progress=LogProgress(context),
         )
+
+
+def _dumps(store: DataStore, posts_dump: PostsDump) -> "Dumps":
+    """Converted dumps stay on this machine: they are large, and made again from the dump in a minute or two."""
+    from ti_pipeline.sources.dump import Dumps
+
+    known = Tables(UPath(store.url)).read("tag_aliases", None)
+    aliases = {} if known is None else dict(zip(known.antecedent, known.consequent, strict=True))
+    return Dumps(store.root / "e621_export", posts_dump.path, aliases)
 
 
 def _posts_metadata(table: pd.DataFrame, notes: list[str]) -> dict[str, Any]:
@@ -101,15 +111,39 @@ def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeR
     )
 
 
-@dg.asset(**_COMMON, ins={"tag_catalog": dg.AssetIn(metadata=OPTIONAL)})
+@dg.asset(
+    **_COMMON | {"code_version": "2"},
+    ins={name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_catalog", "training_set")},
+)
 def tag_frequencies(
-    posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame
+    posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame, training_set: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
     """How many pictures carry each tag, per category, beside the whole site where the catalog knows it."""
+    from ti_pipeline.tagging.frequencies import entropy
     from ti_pipeline.tagging.frequencies import tag_frequencies as count
-    from ti_pipeline.tagging.plots import frequency_plot
+    from ti_pipeline.tagging.incidence import incidence_of
+    from ti_pipeline.tagging.plots import coverage_plot, frequency_plot
 
-    table = count(post_tags, tag_catalog, posts_count=int((posts.status == "kept").sum()))
+    kept, trained_on = int((posts.status == "kept").sum()), training_set.post_id[training_set.kept].unique()
+    table = count(post_tags, tag_catalog, posts_count=kept, trained_on=trained_on)
+    coverage = coverage_plot(incidence_of(post_tags, table.tag.tolist(), kept))
     return dg.MaterializeResult(
-        value=table, metadata={"commonest tags": picture(frequency_plot(table), "bars: the commonest tags")}
+        value=table,
+        metadata={
+            "entropy of a tag, bits": entropy(table["count"].to_numpy()),
+            "commonest tags": picture(frequency_plot(table), "bars: the commonest tags"),
+            "coverage": picture(coverage, "lines: pictures with enough tags as the vocabulary grows"),
+        },
     )
+
+
+@dg.asset(**_COMMON, ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL)})
+def tag_pairs(
+    post_tags: pd.DataFrame, tag_frequencies: pd.DataFrame, tag_implications: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
+    """Which tags stand together: candidates for merging, and what implications repeat in captions."""
+    from ti_pipeline.tagging.frequencies import tag_pairs as pair
+    from ti_pipeline.tagging.implications import closure
+
+    table = pair(tag_frequencies, post_tags, implied=closure(tag_implications, tag_frequencies.tag.tolist()))
+    return dg.MaterializeResult(value=table, metadata={"implied": int(table.implied.sum())})

@@ -1,18 +1,42 @@
-"""What leaves the house: the report to decide from, and the release to hand to others; per study."""
+"""What leaves the house: the report to decide from, the release to hand to others, and what a variant trained on."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
+from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
+from ti_pipeline.assets.reporting import LogProgress
 from ti_pipeline.io_managers import Tables
-from ti_pipeline.partitions import STUDIES, keys_of, split, studies_of_crops, studies_of_plans, study_partitions
+from ti_pipeline.partitions import (
+    STUDIES,
+    crops_of_variants,
+    keys_of,
+    plans_of_variants,
+    split,
+    studies_of_crops,
+    studies_of_plans,
+    study_partitions,
+    study_with_variants,
+    variant_partitions,
+)
 from ti_pipeline.partitions import studies_of_variants as of_variants
 from ti_pipeline.resources import DataStore
 
-__all__ = ["release", "report"]
+__all__ = ["dataset", "release", "report"]
 
-_OF_STUDY = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+_OF_STUDY = (
+    "posts",
+    "post_tags",
+    "tag_frequencies",
+    "tag_pairs",
+    "images",
+    "provenance",
+    "image_audit",
+    "training_set",
+)
 _COMPARED = ("evaluation_grids", "leaderboard")
 _PARTS = {
     "vocabulary": ("plans", studies_of_plans),
@@ -55,6 +79,7 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
     study = context.partition_key
     with store.work(reads=_folders(study), writes=[f"releases/{study}"]) as root:
         made = write_release(_results(study, store), root / "releases" / study)
+        sent = _publish(study, made.folder, LogProgress(context))
     context.log.info(f"release: {made.folder}")
     files = "\n".join(f"- `{path.relative_to(made.folder).as_posix()}`" for path in made.files)
     return dg.MaterializeResult(
@@ -62,8 +87,59 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
             "release": dg.MetadataValue.path(str(made.folder)),
             "best checkpoint": made.best_checkpoint,
             "files": dg.MetadataValue.md(files),
+            **sent,
         }
     )
+
+
+@dg.asset(
+    partitions_def=variant_partitions,
+    ins={
+        "captions": dg.AssetIn(partition_mapping=plans_of_variants),
+        "crops": dg.AssetIn(partition_mapping=crops_of_variants),
+        "posts": dg.AssetIn(partition_mapping=study_with_variants),
+    },
+    deps=CATALOG,
+    group_name="publishing",
+    code_version="1",
+    kinds={"file"},
+)
+def dataset(
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    captions: dict[str, pd.DataFrame],
+    crops: dict[str, pd.DataFrame],
+    posts: pd.DataFrame,
+) -> dg.MaterializeResult[Any]:
+    """The variant's crops with their captions in a folder for other trainers: kohya's `.txt`, `metadata.jsonl`."""
+    from ti_pipeline.tagging.budget import trained_captions
+    from ti_pipeline.tagging.exports import write_dataset
+
+    study, part = split(context.partition_key)
+    (written,) = captions.values()
+    pictures = pd.concat(crops.values()).drop_duplicates("post_id")  # stages may share pictures
+    loaded = STUDIES[study]
+    policy = policy_of(loaded, store)
+    require_clean_texts(loaded, part, written, policy)
+    require_allowed_pictures(loaded, pictures, posts, policy)
+    told = trained_captions(written, loaded.study.variant(part))
+    usable = pictures[(pictures.status == "ok") & (pictures.split != "out")]
+    folder = f"exports/{study}/{part}"
+    reads = [f"crops/{study}/{split(key).part}" for key in crops]
+    with store.work(reads=reads, writes=[folder]) as root:
+        count = write_dataset(told, usable, root, root / folder)
+    return dg.MaterializeResult(metadata={"pictures": count, "folder": dg.MetadataValue.path(str(root / folder))})
+
+
+def _publish(study: str, folder: Path, progress: LogProgress) -> dict[str, Any]:
+    """Send a release to where its study publishes, if it does; return what the UI shows of that."""
+    from ti_pipeline.publishing.remote import publish_release
+
+    wanted = STUDIES[study].study.publish
+    if wanted is None:
+        return {}
+    done = publish_release(folder, wanted.url, progress=progress)
+    return {"published": done.url, "files sent": len(done.sent), "files there already": len(done.there)}
 
 
 def _folders(study: str) -> list[str]:

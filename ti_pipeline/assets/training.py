@@ -5,15 +5,15 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from ti_pipeline.assets.policy import policy_of, require_clean_texts
+from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
-from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
     crops_of_variants,
     plans_of_variants,
     split,
+    study_with_variants,
     variant_partitions,
 )
 from ti_pipeline.resources import DataStore
@@ -26,9 +26,9 @@ __all__ = ["embedding"]
     ins={
         "captions": dg.AssetIn(partition_mapping=plans_of_variants),
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
-        "tag_aliases": dg.AssetIn(metadata=OPTIONAL),
-        "tag_implications": dg.AssetIn(metadata=OPTIONAL),
+        "posts": dg.AssetIn(partition_mapping=study_with_variants),
     },
+    deps=CATALOG,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="training",
     kinds={"pytorch", "parquet"},
@@ -40,16 +40,18 @@ def embedding(
     store: DataStore,
     captions: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
-    tag_aliases: pd.DataFrame,
-    tag_implications: pd.DataFrame,
+    posts: dict[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
     """Checkpoints of the trained embedding: the base stays frozen, only the variant's own vectors move."""
     from ti_pipeline.inversion.training_runs import train_variants
 
     keys = [split(key) for key in context.partition_keys]
     for key in keys:
-        policy = policy_of(STUDIES[key.study], tag_aliases, tag_implications)
-        require_clean_texts(STUDIES[key.study], key.part, captions[_plan_of(key)], policy)
+        loaded = STUDIES[key.study]
+        policy = policy_of(loaded, store)
+        require_clean_texts(loaded, key.part, captions[_plan_of(key)], policy)
+        for crop in loaded.study.crops_of(key.part):
+            require_allowed_pictures(loaded, crops[str(Key(key.study, crop))], posts[key.study], policy)
     folders = [f"embeddings/{key.study}/{key.part}" for key in keys]
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
     with store.work(reads=reads, writes=[*folders, "latents"]) as root:
@@ -66,6 +68,7 @@ def _plan_of(key: Key) -> str:
 
 def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[str, pd.DataFrame]) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
+    from ti_pipeline.tagging.budget import trained_captions
 
     loaded = STUDIES[key.study]
     variant = loaded.study.variant(key.part)
@@ -75,8 +78,8 @@ def _job(key: Key, folder: Any, captions: dict[str, pd.DataFrame], crops: dict[s
         variant=variant,
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
-        crops=crops[str(Key(key.study, str(variant.crop)))],
-        captions=captions[_plan_of(key)],
+        crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
+        captions=trained_captions(captions[_plan_of(key)], variant),
         folder=folder,
     )
 

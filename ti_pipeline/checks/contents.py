@@ -10,7 +10,8 @@ from ti_pipeline.assets.policy import policy_of
 from ti_pipeline.checks.contracts import table_check, verdict
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, keys_of, split
-from ti_pipeline.resources import DataStore, repository_root
+from ti_pipeline.resources import DataStore
+from ti_pipeline.studies import Variant
 
 __all__ = ["CONTENT_CHECKS"]
 
@@ -18,7 +19,7 @@ Frames = dict[str, pd.DataFrame]
 
 
 def _stored(store: DataStore, table: str, partition: str | None) -> pd.DataFrame:
-    """Return a table that the checked one was made from (empty where the optional catalog was never made)."""
+    """Return a table that the checked one was made from (empty where it was never made)."""
     from upath import UPath
 
     from ti_pipeline.schemas import TABLES
@@ -27,30 +28,46 @@ def _stored(store: DataStore, table: str, partition: str | None) -> pd.DataFrame
     return TABLES[table].empty() if frame is None else frame
 
 
-def _excluded_in(store: DataStore, frames: Frames, column: str) -> list[str]:
-    aliases, implications = (_stored(store, name, None) for name in ("tag_aliases", "tag_implications"))
+def _excluded_in(store: DataStore, frames: Frames) -> list[str]:
     problems = []
     for key, frame in frames.items():
-        policy = policy_of(STUDIES[split(key).study], aliases, implications)
-        tags = frame[column].explode() if column == "tags" else frame[column]
-        found = [tag for tag in sorted(set(tags.dropna())) if policy.refuses_tags([tag])]
+        policy = policy_of(STUDIES[split(key).study], store)
+        found = [tag for tag in sorted(set(frame.tag)) if policy.refuses_tags([tag])]
         problems += [f"{key}: excluded tag {tag!r}" for tag in found]
     return problems
 
 
 @table_check("post_tags", blocking=True, description="No tag of the content policy's exclusion list.")
 def no_excluded_tags_in_posts(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
-    return verdict(_excluded_in(store, frames, "tag"))
+    return verdict(_excluded_in(store, frames))
 
 
 @table_check("vocabulary", blocking=True, description="No excluded tag is kept for captions.")
 def no_excluded_tags_in_vocabulary(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
-    return verdict(_excluded_in(store, {k: f[f.kept] for k, f in frames.items()}, "tag"))
+    return verdict(_excluded_in(store, {k: f[f.kept] for k, f in frames.items()}))
 
 
-@table_check("captions", blocking=True, description="No excluded tag in any caption.")
+@table_check("captions", blocking=True, description="No caption says an excluded tag.")
 def no_excluded_tags_in_captions(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
-    return verdict(_excluded_in(store, frames, "tags"))
+    problems = []
+    for key, frame in frames.items():
+        policy = policy_of(STUDIES[split(key).study], store)
+        said = {text: tag for text in sorted(set(frame.caption)) if (tag := policy.refuses_text(text))}
+        problems += [f"{key}: {text!r} says {tag!r}" for text, tag in said.items()]
+    return verdict(problems)
+
+
+@table_check("training_set", blocking=True, description="No picture of a post that the content policy refuses.")
+def no_refused_pictures(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    from ti_pipeline.e621.records import refused
+
+    problems = []
+    for study, frame in frames.items():
+        posts = _stored(store, "posts", study)
+        used = posts[posts.post_id.isin(frame.post_id[frame.kept])]
+        reasons = refused(used, policy_of(STUDIES[study], store))
+        problems += [f"{study}: post {post_id}: {reason}" for post_id, reason in reasons.items()]
+    return verdict(problems)
 
 
 @table_check("training_set", blocking=True, description="No two kept pictures are the same or nearly so.")
@@ -108,6 +125,25 @@ def captions_fit(frames: Frames) -> dg.AssetCheckResult:
     )
 
 
+@table_check("captions", description="Vectors, tags and pictures are in proportion (a warning, with its source).")
+def vectors_suit_captions(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
+    from ti_pipeline.tagging.advice import advise
+    from ti_pipeline.tagging.tokens import clip_tokenizer
+
+    found = [
+        advise(name, variant, _stored(store, "vocabulary", key), captions, clip_tokenizer())
+        for key, captions in frames.items()
+        for name, variant in _variants_of(key)
+    ]
+    warnings = [f"{advice.variant}: {words}" for advice in found for words in advice.warnings]
+    return dg.AssetCheckResult(
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(warnings[:3]) or None,
+        metadata={"how many vectors?": dg.MetadataValue.md("\n".join(f"- {words}" for words in warnings) or "fine")},
+    )
+
+
 @table_check("embedding", blocking=True, description="Every loss is a finite number.")
 def losses_are_finite(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
     import numpy as np
@@ -135,21 +171,27 @@ def grids_are_complete(frames: Frames) -> dg.AssetCheckResult:
     return verdict([f"{row.grid}: {row.missing} pictures missing" for row in lacking])
 
 
+def _variants_of(key: str) -> list[tuple[str, Variant]]:
+    """Return the variants, with their names, that use a caption plan."""
+    study, plan = split(key)
+    names = [split(variant_key).part for variant_key in keys_of("variants", study)]
+    variants = [(name, STUDIES[study].study.variant(name)) for name in names]
+    return [(name, variant) for name, variant in variants if variant.captions == plan]
+
+
 def _cut_captions(key: str, captions: pd.DataFrame) -> dict[str, int]:
-    """Return, per variant that uses this plan, how many of its captions lose their tail."""
-    from ti_pipeline.tagging.captions import captions_over_budget
+    """Return, per variant that uses this plan and lets captions be cut, how many of them lose their tail."""
+    from ti_pipeline.tagging.budget import captions_over_budget
     from ti_pipeline.tagging.tokens import clip_tokenizer
 
-    study, plan = split(key)
-    # Every Stable Diffusion 1.x and 2.x base shares CLIP's vocabulary, so the shipped tokenizer counts for all.
-    tokenizer = clip_tokenizer(repository_root() / "data" / "base_models" / "demo" / "tokenizer")
     cut = {}
-    for variant_key in keys_of("variants", study):
-        variant = STUDIES[study].study.variant(split(variant_key).part)
-        if variant.captions == plan:
+    for name, variant in _variants_of(key):
+        if variant.long_prompts == "cut":
             template = max(variant.templates, key=len)
-            over = captions_over_budget(captions, vectors=variant.vectors, tokenizer=tokenizer, template=template)
-            cut[split(variant_key).part] = len(over)
+            over = captions_over_budget(
+                captions, vectors=variant.vectors, tokenizer=clip_tokenizer(), template=template
+            )
+            cut[name] = len(over)
     return cut
 
 
@@ -157,11 +199,13 @@ CONTENT_CHECKS = (
     no_excluded_tags_in_posts,
     no_excluded_tags_in_vocabulary,
     no_excluded_tags_in_captions,
+    no_refused_pictures,
     no_duplicate_pictures,
     enough_pictures,
     crops_are_exact,
     something_to_train_on,
     captions_fit,
+    vectors_suit_captions,
     losses_are_finite,
     embedding_moved,
     grids_are_complete,

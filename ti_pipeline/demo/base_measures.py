@@ -113,14 +113,14 @@ def concept_auc(scorer: Scorer) -> dict[str, float]:
     """
     from scipy.stats import mannwhitneyu
 
-    from ti_pipeline.evaluation.scorers import concept_similarity
+    from ti_pipeline.evaluation.similarity import similarity_to
 
     others = scorer.image_features(fresh_drawings(_NEGATIVES, "others")[1])
     found = {}
     for name in (*CONCEPTS, *HELD_OUT_STYLES):
         own = scorer.image_features(_of_concept(name, _REFERENCES + _POSITIVES))
         references, positives = own[:_REFERENCES], own[_REFERENCES:]
-        inside, outside = (concept_similarity(part, references).numpy() for part in (positives, others))
+        inside, outside = (similarity_to(part, references).numpy() for part in (positives, others))
         # Mann-Whitney's U counts the pairs in which the positive is the more similar: that is the area.
         found[name] = round(float(mannwhitneyu(inside, outside).statistic) / (len(inside) * len(outside)), 4)
     return found

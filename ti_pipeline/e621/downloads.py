@@ -69,14 +69,18 @@ class Part:
                         break
         except requests.RequestException as error:
             raise PassingError("the connection broke off in the middle") from error
-        if self._arrived() > most:
+        arrived = self._arrived()
+        if arrived > most:
             self._discard()
             raise PassingError(f"more than the {most} bytes allowed arrived")
+        if not append and self._size is not None and arrived != self._size:
+            self._discard()  # this is the whole file there: nothing of it leads to the stated one
+            raise PassingError(_short(arrived, self._size))
 
     def finish(self) -> None:
         """Check size and md5 and give the picture its name; raise `PassingError` where they are not as stated."""
         if self._size is not None and (arrived := self._arrived()) != self._size:
-            raise PassingError(f"{arrived} bytes arrived, {self._size} were stated")
+            raise PassingError(_short(arrived, self._size))
         with self._path.open("rb") as stream:
             md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if self._md5 is not None and md5 != self._md5:
@@ -121,3 +125,7 @@ class Part:
     def _discard(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+
+
+def _short(arrived: int, stated: int) -> str:
+    return f"{arrived} bytes arrived, {stated} were stated"

@@ -9,22 +9,35 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.e621.catalog import DO_NOT_POST_LISTS
 from ti_pipeline.e621.spelling import heads, is_plain, spelling, words
+from ti_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
     import pandas as pd
+    from upath import UPath
 
-__all__ = ["DO_NOT_POST_TAGS", "ContentPolicy", "PolicyError", "fixed_exclusion", "load_policy"]
+__all__ = [
+    "DO_NOT_POST_TAGS",
+    "OPT_OUT_FILE",
+    "ContentPolicy",
+    "PolicyError",
+    "add_opt_out",
+    "fixed_exclusion",
+    "load_policy",
+    "read_names",
+]
 
-DO_NOT_POST_TAGS = frozenset({"avoid_posting", "conditional_dnp"})
+DO_NOT_POST_TAGS = frozenset(DO_NOT_POST_LISTS)
+OPT_OUT_FILE = "policy/opt_out.txt"  # in the data folder: artists that no study uses, from `purge` and from people
 _RATINGS = frozenset({"s", "q", "e"})
 # The list is a promise: a shorter or edited file must stop the run, not quietly let more through.
 _LIST_SHA256 = "b314867245089bed068d04437d6e43b0aba57f377b08db73d7ea882cb2c677e9"
@@ -77,14 +90,19 @@ class ContentPolicy:
     def refuses(self, record: Mapping[str, Any]) -> str | None:
         """Return why an e621-shaped record is left out, or None. Tags of unknown categories count too."""
         by_category = _tags_of(record)
-        tags = [tag for names in by_category.values() for tag in names]
-        locked = [tag for tag in _texts(record.get("locked_tags")) if not tag.startswith("-")]
+        tags = _all_tags(record, by_category)
         return (
             self._refuses_rating(record.get("rating"))
-            or self.refuses_tags([*tags, *locked])
-            or self._refuses_artist(by_category, [*tags, *locked])
+            or _refuses_untold(record)
+            or self.refuses_tags(tags)
+            or self._refuses_artist(by_category, tags)
             or _refuses_state(record)
         )
+
+    def is_opted_out(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a record is of an artist who opted out, whatever else may be said of it."""
+        by_category = _tags_of(record)
+        return self._has_opted_out(by_category, _all_tags(record, by_category))
 
     def refuses_tags(self, tags: Iterable[str]) -> str | None:
         """Return a reason that names the first excluded tag among `tags`, in any spelling, or None."""
@@ -127,20 +145,24 @@ class ContentPolicy:
             return f"rating {rating} is not among {', '.join(sorted(self.ratings))}"
         return None
 
-    def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Iterable[str]) -> str | None:
-        """Names are unique on the site, so they count in any category; who opts out may leave off `_(artist)`."""
-        keys = {spelling(tag) for tag in tags}
-        if self.do_not_post and keys & (DO_NOT_POST_TAGS | self._do_not_post_keys):
+    def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Sequence[str]) -> str | None:
+        if self.do_not_post and {spelling(tag) for tag in tags} & (DO_NOT_POST_TAGS | self._do_not_post_keys):
             return "do-not-post artist"
-        artists = {
-            head for name in ("artist", "contributor") for tag in by_category.get(name, []) for head in heads(tag)
-        }
-        opted_out = keys & {spelling(name) for name in self.opt_out} or artists & self._opt_out_heads
-        return "artist opted out" if opted_out else None
+        return "artist opted out" if self._has_opted_out(by_category, tags) else None
+
+    def _has_opted_out(self, by_category: Mapping[str, list[str]], tags: Sequence[str]) -> bool:
+        """Names are unique on the site, so they count in any category; who opts out may leave off `_(artist)`."""
+        artists = [tag for name in ("artist", "contributor") for tag in by_category.get(name, [])]
+        by_key = not self._opt_out_keys.isdisjoint(map(spelling, tags))
+        return by_key or any(head in self._opt_out_heads for tag in artists for head in heads(tag))
 
     @functools.cached_property
     def _do_not_post_keys(self) -> frozenset[str]:
         return frozenset(spelling(artist) for artist in self.do_not_post_artists)
+
+    @functools.cached_property
+    def _opt_out_keys(self) -> frozenset[str]:
+        return frozenset(spelling(name) for name in self.opt_out)
 
     @functools.cached_property
     def _opt_out_heads(self) -> frozenset[str]:
@@ -155,6 +177,17 @@ def _texts(value: object) -> list[str]:
 def _tags_of(record: Mapping[str, Any]) -> dict[str, list[str]]:
     tags = record.get("tags")
     return {str(name): _texts(names) for name, names in tags.items()} if isinstance(tags, Mapping) else {}
+
+
+def _all_tags(record: Mapping[str, Any], by_category: Mapping[str, list[str]]) -> list[str]:
+    """Return the tags of all categories and those locked on, but not those that `-` locks off."""
+    locked = [tag for tag in _texts(record.get("locked_tags")) if not tag.startswith("-")]
+    return [*(tag for names in by_category.values() for tag in names), *locked]
+
+
+def _refuses_untold(record: Mapping[str, Any]) -> str | None:
+    """A picture may be without tags, but where none are told, nobody knows what it shows."""
+    return None if isinstance(record.get("tags"), Mapping) else "no tags are told, so that the policy cannot be checked"
 
 
 def _refuses_state(record: Mapping[str, Any]) -> str | None:
@@ -172,14 +205,18 @@ def load_policy(
     ratings: Iterable[str] = ("s",),
     exclude_tags: Iterable[str] = (),
     do_not_post: str = "drop",
-    opt_out_file: Path | None = None,
+    opt_out: Iterable[str] = (),
+    opt_out_files: Sequence[Path | UPath] = (),
     aliases: pd.DataFrame | None = None,
     implications: pd.DataFrame | None = None,
+    do_not_post_artists: Iterable[str] = (),
 ) -> ContentPolicy:
     """Return a study's policy: the fixed list and the study's additions, closed over aliases and implications.
 
     `aliases`, `implications`: the catalog's tables (antecedent, consequent); without them the lists stand as given.
-    Raises `PolicyError` if the fixed list is not whole, the opt-out file is unreadable or a setting is unknown.
+    Closed means: with a tag, every tag that implies it and every other name, old or new, of any of these is in the
+    list too. Artists who opt out, and those of the do-not-post lists, are closed over their other names. Raises
+    `PolicyError` if the fixed list is not whole, an opt-out file is unreadable or a setting is unknown.
     """
     if do_not_post not in {"drop", "keep"}:
         raise PolicyError(f"do_not_post is drop or keep, not {do_not_post!r}")
@@ -187,8 +224,13 @@ def load_policy(
         ratings=frozenset(ratings),
         excluded=_closed(fixed_exclusion() | _as_the_site_writes(exclude_tags), aliases, implications),
         do_not_post=do_not_post == "drop",
-        opt_out=_closed(_as_the_site_writes(_read_names(opt_out_file)), aliases, None),
-        do_not_post_artists=_closed(DO_NOT_POST_TAGS, aliases, implications) - DO_NOT_POST_TAGS,
+        opt_out=_closed(
+            _as_the_site_writes([*opt_out, *(name for path in opt_out_files for name in read_names(path))]),
+            aliases,
+            None,
+        ),
+        do_not_post_artists=_closed(DO_NOT_POST_TAGS | set(do_not_post_artists), aliases, implications)
+        - DO_NOT_POST_TAGS,
     )
 
 
@@ -210,12 +252,25 @@ def _as_the_site_writes(names: Iterable[str]) -> frozenset[str]:
     return frozenset(given | {"_".join(name.casefold().split()) for name in given})
 
 
-def _read_names(path: Path | None) -> list[str]:
-    """Return the artists of an opt-out file, one a line; ` #` starts a comment."""
-    if path is None:
-        return []
+def add_opt_out(path: Path, artist: str) -> None:
+    """Add an artist to an opt-out file, unless the name is there. Raises `PolicyError` for a name that is none."""
+    if not artist.strip() or len(artist.splitlines()) > 1 or re.search(r"(?:^|\s)#", artist):
+        raise PolicyError(f"artist {artist!r} is no name that can stand in a line of {path}")
+    names = read_names(path) if path.exists() else []
+    if spelling(artist) in map(spelling, names):
+        return
+    before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    with write_atomically(path) as aside:
+        end = "" if not before or before.endswith("\n") else "\n"
+        aside.write_text(f"{before}{end}{artist.strip()}\n", encoding="utf-8")
+
+
+def read_names(path: Path | UPath) -> list[str]:
+    """Return the artists of an opt-out file, one a line; ` #` starts a comment. Raises `PolicyError`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"the opt-out file {path} cannot be read ({error}); fix source.opt_out_file") from error
-    return [re.split(r"(?:^|\s)#", line)[0] for line in text.splitlines()]
+        raise PolicyError(
+            f"the opt-out file {path} cannot be read ({error}); mend it, or source.opt_out_file"
+        ) from error
+    return [name for line in text.splitlines() if (name := re.split(r"(?:^|\s)#", line)[0].strip())]

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ti_pipeline.e621.catalog import CATEGORY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
 
     from ti_pipeline.e621.policy import ContentPolicy
 
-__all__ = ["LEFT_SEARCH", "RecordError", "posts_table"]
+__all__ = ["LEFT_SEARCH", "RecordError", "posts_table", "records_of", "refused"]
 
 # Our own field on a record that its study's search no longer finds: why it is used no more.
 LEFT_SEARCH = "ti_pipeline/left_search"
@@ -66,14 +66,36 @@ def _row(record: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
     if reason is None:
         return {"post_id": record["id"], "status": "kept", "reason": ""} | fields
     nothing: dict[str, Any] = {f"tags_{category}": [] for category in CATEGORY_NAMES}
-    return {"post_id": record["id"], "status": "dropped", "reason": str(reason), "sources": []} | nothing
+    nothing |= {"tags_other": [], "locked_tags": [], "sources": []}
+    return {"post_id": record["id"], "status": "dropped", "reason": str(reason)} | nothing
+
+
+def refused(posts: pd.DataFrame, policy: ContentPolicy) -> dict[int, str]:
+    """Return why the policy refuses rows of `posts` that were kept, by post id.
+
+    None is refused by the policy that the table was made under; a newer catalog or opt-out may refuse some.
+    """
+    reasons = {record["id"]: policy.refuses(record) for record in records_of(posts[posts.status == "kept"])}
+    return {post_id: reason for post_id, reason in reasons.items() if reason is not None}
+
+
+def records_of(posts: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield from rows of kept posts as much of each record as the policy looks at."""
+    for row in posts.to_dict("records"):
+        yield {
+            "id": int(row["post_id"]),
+            "rating": row["rating"],
+            "tags": {category: row.get(f"tags_{category}") for category in (*CATEGORY_NAMES, "other")},
+            "locked_tags": row.get("locked_tags"),
+            "file": {"url": row["file_url"], "md5": row["md5"] if isinstance(row["md5"], str) else None},
+        }
 
 
 def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
     file, tags = _mapping(record, "file"), _mapping(record, "tags")
-    # Categories that the table does not know are read too, and with that shown to the policy.
+    # Categories to come are read too, and with that shown to the policy.
     by_category = {str(name): _strings(tags, name, "tags.") for name in tags}
-    _strings(record, "locked_tags")
+    other = [tag for name, names in by_category.items() if name not in CATEGORY_NAMES for tag in names]
     _mapping(record, "flags")
     return {
         "rating": _text(record, "rating"),
@@ -88,6 +110,8 @@ def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
         "file_url": _text(file, "url", "file."),
         "sources": _strings(record, "sources"),
         **{f"tags_{name}": by_category.get(name, []) for name in CATEGORY_NAMES},
+        "tags_other": other,
+        "locked_tags": _strings(record, "locked_tags"),
     }
 
 

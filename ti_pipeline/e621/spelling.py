@@ -12,31 +12,42 @@ import unicodedata
 __all__ = ["heads", "is_plain", "spelling", "words"]
 
 _SEPARATORS = re.compile(r"[\s_\-‐-―]+")  # noqa: RUF001 - the range of Unicode's hyphens and dashes is meant
+# What prompts put around words: `\(` for a bracket that is meant, `(tag:1.2)` or `tag:1.2` for how much it counts.
+_ESCAPE = re.compile(r"\\+(?=[()\[\]{}<>])")
+_WEIGHT = re.compile(r":\s*[+-]?(?:\d+(?=\s*[)\]}>])|\d*\.\d+|\d+\.)")
 _NOT_A_WORD = re.compile(r"[\W_]+")
 _PLAIN = re.compile(r"[\w\s\-‐-―/'’.,!()]+")  # noqa: RUF001 - typographic dashes and apostrophes are meant
+# Characters without ink that Unicode counts as letters or symbols: Hangul fillers and the blank of braille.
+_BLANK = "\u115f\u1160\u2800"
 
 
 def _folded(text: str) -> str:
     """Return text without case, width, accents and invisible characters (NFKD, casefold, no marks or formats)."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return "".join(c for c in decomposed if unicodedata.category(c) not in {"Mn", "Me", "Cf"})
+    return "".join(c for c in decomposed if not _is_invisible(c))
+
+
+@functools.lru_cache(maxsize=2**16)
+def _is_invisible(char: str) -> bool:
+    kind = unicodedata.category(char)
+    return kind in {"Mn", "Me", "Cf"} or char in _BLANK or (kind == "Cc" and not char.isspace())
 
 
 @functools.lru_cache(maxsize=2**16)  # a tag occurs on many posts
 def spelling(tag: str) -> str:
-    """Return a key that is equal for all spellings of one whole tag: case, width, spaces, dashes, underscores.
+    """Return a key that is equal for all spellings of one whole tag: case, width, spaces, dashes, escaped brackets.
 
     Symbols stay, so that `:3` and `3` are different tags.
     """
-    return _SEPARATORS.sub("_", _folded(tag)).strip("_")
+    return _SEPARATORS.sub("_", _ESCAPE.sub("", _folded(tag))).strip("_")
 
 
 def words(text: str) -> str:
-    """Return the words of a text, folded, with one space between and around them.
+    """Return the words of a text, folded, with one space between and around them, without a prompt's weights.
 
     A phrase is in a text where `words(phrase) in words(text)`; whole words only, since both ends are spaces.
     """
-    inner = _NOT_A_WORD.sub(" ", _folded(text)).strip()
+    inner = _NOT_A_WORD.sub(" ", _WEIGHT.sub(" ", _folded(text))).strip()
     return f" {inner} " if inner else ""
 
 

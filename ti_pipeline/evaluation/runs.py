@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ti_pipeline.e621.policy import ContentPolicy
     from ti_pipeline.evaluation.suites import Cell
     from ti_pipeline.inversion.base_models import Base
     from ti_pipeline.inversion.embedding_files import Embedding
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int, str], None]
 
-_SCORING = "1"  # raise it when the same pictures would get other scores
+_SCORING = "2"  # raise it when the same pictures would get other scores
 
 __all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together"]
 
@@ -48,13 +49,17 @@ def require_known_checkpoints(scores: pd.DataFrame, embeddings: Mapping[str, pd.
 
 
 def render_variants(
-    wanted: Mapping[str, tuple[LoadedStudy, str, pd.DataFrame]], *, root: Path, progress: Progress | None = None
+    wanted: Mapping[str, tuple[LoadedStudy, str, pd.DataFrame]],
+    *,
+    policies: Mapping[str, ContentPolicy],
+    root: Path,
+    progress: Progress | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Render the suite of several variants; those of one base model after another share it in memory.
 
-    `wanted` maps a partition key to the study, the variant's name and its `embedding` table. Returns one
-    `evaluation_images` table per key. Raises what base models, embedding files and suites raise, and `PolicyError`
-    for a prompt that names what the content policy excludes.
+    `wanted` maps a partition key to the study, the variant's name and its `embedding` table; `policies` has every
+    study's content policy by the study's name. Returns one `evaluation_images` table per key. Raises what base models,
+    embedding files and suites raise, and `PolicyError` for a prompt that names what the content policy excludes.
     """
     from ti_pipeline.evaluation.sampler import render_cells
     from ti_pipeline.evaluation.suites import cells_for
@@ -68,7 +73,7 @@ def render_variants(
         source, folder = loaded.study.base_models[variant.base], loaded.path.parent
         identity = base_identity(variant.base, source, folder=folder)
         cells = cells_for(loaded.study, name, checkpoints, identity)
-        _require_clean_prompts(cells, loaded)
+        _require_clean_prompts(cells, loaded, policies[loaded.study.name])
         tables[key] = render_cells(
             cells,
             load=functools.partial(_load, bases, loaded, name, identity, cells, checkpoints, root),
@@ -102,15 +107,11 @@ def _load(
     return bases[identity], embeddings
 
 
-def _require_clean_prompts(cells: list[Cell], loaded: LoadedStudy) -> None:
+def _require_clean_prompts(cells: list[Cell], loaded: LoadedStudy, policy: ContentPolicy) -> None:
     """Raise `PolicyError` for a finished prompt that names an excluded tag.
 
-    Loading a study checks its prompts and values one by one; only here are they put together.
+    Loading a study checks its prompts and values one by one and without the catalog; only here are they put together.
     """
-    from ti_pipeline.e621.policy import load_policy
-
-    source = loaded.study.source
-    policy = load_policy(ratings=source.ratings, exclude_tags=source.exclude_tags, do_not_post=source.do_not_post)
     texts = {
         (text, f"{loaded.path.name}: evaluation.axes.{cell.axis} with the value {cell.value!r}")
         for cell in cells
@@ -162,15 +163,16 @@ def score_variant(
     held_out = good[good.split == "validation"]
     references = held_out if len(held_out) else good
     axes, source = axes_of(loaded.study), loaded.study.evaluation.scorer
-    judged = [images.cell.tolist(), images.sha256.tolist(), references.sha256.tolist()]
+    trained = good[good.split == "train"]
+    judged = [images.cell.tolist(), images.sha256.tolist(), references.sha256.tolist(), trained.sha256.tolist()]
     rules = [_SCORING, {name: axis.model_dump() for name, axis in axes.items()}]
     key = fingerprint([*judged, *rules, scorer_identity(source, folder=loaded.path.parent)]).encode()
     kept = root / folder / "scores.parquet"
     if kept.exists() and (pq.read_schema(kept).metadata or {}).get(b"fingerprint") == key:
         return from_arrow(pq.read_table(kept))
     scorer = load_scorer(source, folder=loaded.path.parent)
-    paths = [root / str(path) for path in references.path]
-    table = score_images(images, axes, scorer, root=root, references=paths, progress=progress)
+    shown, learned = ([root / str(path) for path in frame.path] for frame in (references, trained))
+    table = score_images(images, axes, scorer, root=root, references=shown, trained=learned, progress=progress)
     arrow = TABLES["evaluation_scores"].to_arrow(table)
     with write_atomically(kept) as aside:
         pq.write_table(arrow.replace_schema_metadata({b"fingerprint": key}), aside)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.infotext import infotext
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
 
     from ti_pipeline.evaluation.suites import Cell
     from ti_pipeline.inversion.base_models import Base
+    from ti_pipeline.inversion.conditioning import States
     from ti_pipeline.inversion.embedding_files import Embedding
 
-    # Encoded prompts, [1, 77, width] each, by checkpoint, clip skip and text.
-    TextStates = dict[tuple[str, int, str], torch.Tensor]
+    # Encoded prompts, one row each, by checkpoint, clip skip, what is done with long ones, and text.
+    TextStates = dict[tuple[str, int, str, str], States]
 
-__all__ = ["draw_pictures", "render_cells"]
+__all__ = ["draw_pictures", "drawn_batches", "render_cells"]
 
 # Text chunks of a picture: which cell it is, and the state of the study that asked for it.
 _CELL, _STUDY = "ti_cell", "ti_study"
@@ -67,7 +67,7 @@ def render_cells(
     if not missing:
         return _table(cells, wanted, root)
     base, embeddings = load()
-    for batch, pictures in _drawn(missing, batch_size, base, embeddings):
+    for batch, pictures in drawn_batches(missing, batch_size, base, embeddings):
         for cell, pixels in zip(batch, pictures, strict=True):
             chunks = {
                 "parameters": infotext(cell.prompt, cell.negative, _settings(cell, base, infotext_extra)),
@@ -81,7 +81,7 @@ def render_cells(
     return _table(cells, wanted, root)
 
 
-def _drawn(
+def drawn_batches(
     cells: Sequence[Cell], batch_size: int, base: Base, embeddings: Mapping[str, Embedding]
 ) -> Iterator[tuple[Sequence[Cell], NDArray[np.uint8]]]:
     """Yield batches with their pictures; cells share one when sampler, steps, size and clip skip are the same."""
@@ -109,14 +109,6 @@ def _drawn(
             rest = rest[len(batch) :]
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """Text states of a batch, [b, 77, width] each."""
-
-    with_prompt: torch.Tensor
-    without: torch.Tensor
-
-
 def draw_pictures(
     cells: Sequence[Cell],
     *,
@@ -138,13 +130,12 @@ def draw_pictures(
     shape = (int(base.unet.config.in_channels), side, side)
     latents = _noise(noises, shape, base) * scheduler.init_noise_sigma
     guidance = torch.tensor([cell.cfg for cell in cells], device=base.device, dtype=base.dtype).view(-1, 1, 1, 1)
-    options = {"generator": noises} if first.sampler == "Euler a" else {"eta": 0.0}
+    options: dict[str, Any] = {"generator": noises} if first.sampler == "Euler a" else {}
     with torch.inference_mode():
-        encoded = _encode(cells, base, embeddings, {} if texts is None else texts)
-        states = torch.cat([encoded.without, encoded.with_prompt])
+        states = _encode(cells, base, embeddings, {} if texts is None else texts)
         for time in scheduler.timesteps:
             model_input = scheduler.scale_model_input(torch.cat([latents, latents]), time)
-            without, with_prompt = base.unet(model_input, time, encoder_hidden_states=states).sample.chunk(2)
+            without, with_prompt = base.unet(model_input, time, **states.options()).sample.chunk(2)
             noise = without + guidance * (with_prompt - without)
             latents = scheduler.step(noise, time, latents, **options).prev_sample.to(base.dtype)
         decoded = base.vae.decode((latents / base.vae.config.scaling_factor).to(base.vae.dtype)).sample
@@ -161,36 +152,40 @@ def _noise(generators: list[torch.Generator], shape: tuple[int, ...], base: Base
 
 
 def _scheduler(base: Base, sampler: str, steps: int) -> Any:
-    from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
 
-    kinds = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "DDIM": (DDIMScheduler, {}),
+        "Euler a": (EulerAncestralDiscreteScheduler, {}),
+        "DPM++ 2M Karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    }
+    kind, settings = kinds[sampler]
     with warnings.catch_warnings():
         # diffusers turns tensors into arrays in a way that NumPy 2 announces the end of.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        scheduler = kinds[sampler].from_config(base.scheduler_config)
+        scheduler = kind.from_config(base.scheduler_config, **settings)
         scheduler.set_timesteps(steps, device=base.device)
     return scheduler
 
 
-def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embedding], known: TextStates) -> _Texts:
-    """Encode every different prompt once. The same name stands for other vectors in another checkpoint."""
-    import torch
+def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embedding], known: TextStates) -> States:
+    """Return the states of all negative prompts, then of all prompts; each different one is encoded once.
 
-    from ti_pipeline.inversion.conditioning import encode_prompts
+    The same name stands for other vectors in another checkpoint.
+    """
+    from ti_pipeline.inversion.conditioning import encode_prompts, joined
 
-    def states(cell: Cell, text: str) -> torch.Tensor:
-        key = (cell.checkpoint, cell.clip_skip, text)
+    def states(cell: Cell, text: str) -> States:
+        key = (cell.checkpoint, cell.clip_skip, cell.long_prompts, text)
         if key not in known:
             if len(known) >= _MOST_TEXTS:
                 known.clear()
             vectors = {cell.token: embeddings[cell.checkpoint].vectors.to(base.device)}
-            known[key] = encode_prompts(base, [text], vectors, clip_skip=cell.clip_skip)
+            known[key] = encode_prompts(base, [text], vectors, clip_skip=cell.clip_skip, long_prompts=cell.long_prompts)
         return known[key]
 
-    return _Texts(
-        torch.cat([states(cell, cell.prompt) for cell in cells]),
-        torch.cat([states(cell, cell.negative) for cell in cells]),
-    )
+    texts = [(cell, cell.negative) for cell in cells] + [(cell, cell.prompt) for cell in cells]
+    return joined([states(cell, text) for cell, text in texts])
 
 
 def _save(pixels: NDArray[np.uint8], path: Path, chunks: Mapping[str, str]) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.similarity import copies, diversity, kid_parts, similarity_to
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import Axis, BaseModelSource
 
-__all__ = ["Scorer", "ScorerError", "concept_similarity", "load_scorer", "score_images", "scorer_identity"]
+__all__ = ["Scorer", "ScorerError", "load_scorer", "score_images", "scorer_identity"]
 
 _BATCH = 32
+_KID_PICTURES = 10  # on each side: with fewer the distance is mostly noise
 # CLIP's own, for folders that bring no preprocessor_config.json.
 _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -174,13 +177,16 @@ def score_images(
     *,
     root: Path,
     references: Sequence[Path],
+    trained: Sequence[Path] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Return the `evaluation_scores` table of rendered pictures.
 
     Metrics per picture: `match` (1 if the asked value wins among its axis' values, else 0) and `probability` (its
     softmax share), on axes with several values: with a single one there is nothing it could be mistaken for;
-    `concept`, the mean cosine similarity to `references` (pictures of what was to be learned), where there are any.
+    `concept`, the mean cosine similarity to `references` (pictures of what was to be learned), where there are any;
+    `prompt`, the cosine similarity to the prompt without the embedding's name; `diversity` among the seeds of a prompt;
+    and where there are pictures `trained` on, `copy` and, with enough of them, `kid` (see `similarity`).
     Raises `ScorerError` for unreadable pictures, and for those of values that `axes` does not have.
     """
     import pandas as pd
@@ -190,19 +196,63 @@ def score_images(
     if images.empty:
         return TABLES["evaluation_scores"].empty()
     _require_known_values(images, axes)
+    images = images.reset_index(drop=True)
     seen = _seen([root / str(path) for path in images.path], scorer, progress)
     parts = []
     if references:
-        similarity = concept_similarity(seen, scorer.image_features(list(references)))
-        unread = pd.array([None] * len(images), dtype="str")
-        parts.append(images.assign(metric="concept", score=similarity.double().numpy(), read_as=unread))
+        alike = similarity_to(seen, scorer.image_features(list(references)))
+        parts.append(_rows(images, "concept", alike.tolist()))
     for name, axis in axes.items():
         if len(axis.values) > 1 and (images.axis == name).any():
-            parts += _choices(images.reset_index(drop=True), seen, name, axis, scorer)
+            parts += _choices(images, seen, name, axis, scorer)
+    parts += [_prompt_rows(images, seen, axes, scorer), _diversity_rows(images, seen)]
+    if trained:
+        parts += _training_rows(images, seen, scorer.image_features(list(trained)), [path.stem for path in trained])
     columns = [column.name for column in TABLES["evaluation_scores"].columns]
-    if not parts:
-        return TABLES["evaluation_scores"].empty()
     return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _rows(
+    images: pd.DataFrame, metric: str, scores: Sequence[float | None], read_as: Sequence[str | None] | None = None
+) -> pd.DataFrame:
+    """Return one metric's rows; pictures without a score have none."""
+    import pandas as pd
+
+    read = pd.array(list(read_as or [None] * len(images)), dtype="str")
+    made = images.assign(metric=metric, score=pd.array(list(scores), dtype="Float64"), read_as=read)
+    return made[made.score.notna()].astype({"score": "float64"})
+
+
+def _prompt_rows(images: pd.DataFrame, seen: torch.Tensor, axes: Mapping[str, Axis], scorer: Scorer) -> pd.DataFrame:
+    """Return how near pictures are to what their prompts say beside the embedding (Hessel et al. 2021, CLIPScore)."""
+    from ti_pipeline.evaluation.suites import replaced
+
+    asked = list(zip(images.axis, images.value, strict=True))
+    said = {pair: replaced(axes[pair[0]], pair[1], "")[0].strip(" ,") for pair in dict.fromkeys(asked)}
+    texts = [text for text in dict.fromkeys(said.values()) if text]
+    if not texts:
+        return _rows(images, "prompt", [None] * len(images))
+    features = dict(zip(texts, scorer.text_features(texts), strict=True))
+    scores = [float(seen[i] @ features[said[pair]]) if said[pair] else None for i, pair in enumerate(asked)]
+    return _rows(images, "prompt", scores)
+
+
+def _diversity_rows(images: pd.DataFrame, seen: torch.Tensor) -> pd.DataFrame:
+    same = [name for name in ("checkpoint", "axis", "value", "sampler", "steps", "cfg", "size") if name in images]
+    groups = list(images[same].itertuples(index=False, name=None))
+    return _rows(images, "diversity", diversity(seen, groups))
+
+
+def _training_rows(
+    images: pd.DataFrame, seen: torch.Tensor, trained: torch.Tensor, names: list[str]
+) -> list[pd.DataFrame]:
+    """Return `copy`, which names the training picture in `read_as` if it is one, and `kid` of large enough sets."""
+    nearest, copied = copies(seen, trained)
+    parts = [_rows(images, "copy", nearest, [None if place is None else names[place] for place in copied])]
+    for _, of_checkpoint in images.groupby("checkpoint", sort=True):
+        if min(len(of_checkpoint), len(trained)) >= _KID_PICTURES:
+            parts.append(_rows(of_checkpoint, "kid", kid_parts(seen[of_checkpoint.index.tolist()], trained).tolist()))
+    return parts
 
 
 def _require_known_values(images: pd.DataFrame, axes: Mapping[str, Axis]) -> None:
@@ -212,11 +262,6 @@ def _require_known_values(images: pd.DataFrame, axes: Mapping[str, Axis]) -> Non
                 f"there are pictures of {value!r} on the axis {axis!r}, which the study does not have (any more):"
                 " run the job evaluate again"
             )
-
-
-def concept_similarity(seen: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-    """Return the mean cosine similarity of pictures to references, float32 [pictures], from unit features."""
-    return (seen @ references.T).mean(dim=1)
 
 
 def _seen(paths: Sequence[Path], scorer: Scorer, progress: Callable[[int, int, str], None] | None) -> torch.Tensor:

@@ -1,14 +1,18 @@
 """Statistics: which checkpoint is best, per axis and overall, and how sure that is.
 
-Score of an axis: the mean of `match` over its pictures. The metric `concept` is an axis of its own (on a scale of its
-own), so that an embedding which obeys prompts by having learned nothing does not win. Overall: the mean of the axes'
-means, each axis one voice. Intervals: percentile bootstrap over groups of pictures with the same value and seed
-(Efron & Tibshirani 1993), since those share prompt and noise across checkpoints.
+Score of an axis: the mean of `match` over its pictures, a share. The metric `concept` is an axis of its own (on a scale
+of its own), so that an embedding which obeys prompts by having learned nothing does not win. Overall, the declared rule
+for the best: the mean of the axes' means, each axis one voice.
+Pictures of the same value and seed share prompt and noise across checkpoints, so they are one trial together: in the
+intervals (Wilson 1927 for shares, percentile bootstrap of Efron & Tibshirani 1993 for the others) and in the comparison
+of two checkpoints, which resamples the same trials for both (paired bootstrap). Comparing all with the best of an axis,
+p values are corrected after Holm (1979). The best is chosen from the same pictures, so its score flatters it a little.
 """
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,15 +22,28 @@ if TYPE_CHECKING:
 
 __all__ = ["leaderboard", "leaderboard_plot", "steps_plot"]
 
-RESAMPLES = 2000
-OVERALL = "overall"
+RESAMPLES = 10_000  # enough that a p value corrected for a hundred comparisons can still fall below SURE
+SURE = 0.05
+OVERALL, CONCEPT = "overall", "concept"
+
+
+@dataclass(frozen=True)
+class _Board:
+    """One axis: checkpoints in rows. `scores` [c], `resampled` [c, RESAMPLES], bounds [c], counts [c]."""
+
+    scores: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    pictures: NDArray[np.int64]
+    mismatches: NDArray[np.int64]
 
 
 def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Return the `leaderboard` table; ties in score go to the earlier step, then by name.
 
-    `tied` marks checkpoints whose interval reaches the best one's score. Raises `ValueError` without any score, and
-    when checkpoints were scored on different axes, since their overall scores would not compare.
+    `tied` marks checkpoints that cannot be told from the best of their axis at 5 %. Raises `ValueError` without any
+    score, and when checkpoints were scored on different axes, since their overall scores would not compare.
     """
     import numpy as np
     import pandas as pd
@@ -38,40 +55,20 @@ def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         raise ValueError("there are no scores to rank: run the job evaluate")
     _require_same_axes(judged)
     rng = np.random.default_rng(seed)
-    about = judged.drop_duplicates("checkpoint").set_index("checkpoint")[["variant", "step"]]
-    means: dict[tuple[str, str], tuple[float, NDArray[np.float64], int, int]] = {}
-    for axis, of_axis in judged.groupby("board", sort=True):
-        means |= {(str(axis), name): found for name, found in _axis_means(of_axis, rng).items()}
-    for checkpoint in about.index:
-        own = [found for (_, name), found in means.items() if name == checkpoint]
-        means[OVERALL, checkpoint] = (
-            float(np.mean([found[0] for found in own])),
-            np.mean([found[1] for found in own], axis=0),
-            sum(found[2] for found in own),
-            sum(found[3] for found in own),
-        )
-    rows = [
-        {
-            "axis": axis,
-            "variant": about.variant[checkpoint],
-            "checkpoint": checkpoint,
-            "step": int(about.step[checkpoint]),
-            "score": score,
-            "low": float(np.quantile(resampled, 0.025)),
-            "high": float(np.quantile(resampled, 0.975)),
-            "pictures": pictures,
-            "mismatches": mismatches,
-        }
-        for (axis, checkpoint), (score, resampled, pictures, mismatches) in means.items()
-    ]
-    ranked = pd.concat([_ranked(of_axis) for _, of_axis in pd.DataFrame(rows).groupby("axis", sort=True)])
-    return ranked[[column.name for column in TABLES["leaderboard"].columns]].reset_index(drop=True)
+    about = judged.drop_duplicates("checkpoint").set_index("checkpoint")[["variant", "step"]].sort_index()
+    boards = {str(axis): _board(rows, about.index, rng) for axis, rows in judged.groupby("board", sort=True)}
+    boards[OVERALL] = _overall(list(boards.values()))
+    notes = pd.DataFrame({"pareto": _pareto(boards), "overfit": _overfit(boards, about)}, index=about.index)
+    tables = [_ranked(axis, board, about) for axis, board in sorted(boards.items())]
+    table = pd.concat(tables).join(notes, on="checkpoint")
+    table.loc[table.axis != OVERALL, ["pareto", "overfit"]] = False
+    return table[[column.name for column in TABLES["leaderboard"].columns]].reset_index(drop=True)
 
 
 def _judged(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that count, with the board they count on: their axis, or `concept`."""
     used = scores[scores.metric.isin(["match", "concept"])]
-    return used.assign(board=used.axis.where(used.metric == "match", "concept"))
+    return used.assign(board=used.axis.where(used.metric == "match", CONCEPT))
 
 
 def _require_same_axes(judged: pd.DataFrame) -> None:
@@ -86,32 +83,128 @@ def _require_same_axes(judged: pd.DataFrame) -> None:
             )
 
 
-def _axis_means(
-    of_axis: pd.DataFrame, rng: np.random.Generator
-) -> dict[str, tuple[float, NDArray[np.float64], int, int]]:
-    """Return per checkpoint: mean, its bootstrap resamples, pictures, mismatches."""
+def _board(rows: pd.DataFrame, checkpoints: pd.Index[str], rng: np.random.Generator) -> _Board:
+    """Return an axis' scores and how they fall out when its trials are drawn again, the same for all checkpoints."""
     import numpy as np
 
-    found = {}
-    is_match = bool((of_axis.metric == "match").all())
-    for checkpoint, rows in of_axis.groupby("checkpoint", sort=True):
-        groups = rows.groupby(["axis", "value", "seed"], sort=True).score
-        sums, sizes = groups.sum().to_numpy(), groups.size().to_numpy()
-        picks = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
-        resampled = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
-        mismatches = int((rows.score < 1).sum()) if is_match else 0
-        found[str(checkpoint)] = (float(rows.score.mean()), np.asarray(resampled), len(rows), mismatches)
-    return found
-
-
-def _ranked(of_axis: pd.DataFrame) -> pd.DataFrame:
-    ordered = of_axis.sort_values(["score", "step", "checkpoint"], ascending=[False, True, True])
-    top = ordered.score.iloc[0]
-    return ordered.assign(
-        rank=range(1, len(ordered) + 1),
-        best=[index == 0 for index in range(len(ordered))],
-        tied=ordered.high >= top,
+    trials = {"index": "checkpoint", "columns": ["axis", "value", "seed"], "values": "score"}
+    wide = rows.pivot_table(**trials, aggfunc=["sum", "count"]).reindex(checkpoints)
+    sums, sizes = (wide[name].fillna(0).to_numpy(dtype="float64") for name in ("sum", "count"))
+    drawn = rng.multinomial(sums.shape[1], [1 / sums.shape[1]] * sums.shape[1], size=RESAMPLES).T
+    scores = sums.sum(axis=1) / sizes.sum(axis=1)
+    drawn_sizes = sizes @ drawn
+    # A checkpoint that lacks trials may miss all that were drawn: then its own score stands in.
+    resampled = np.where(drawn_sizes > 0, sums @ drawn / np.maximum(drawn_sizes, 1), scores[:, None])
+    matches = bool((rows.metric == "match").all())
+    if matches:
+        low, high = _wilson(scores, (sizes > 0).sum(axis=1))
+    else:
+        low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
+    mismatches = (sizes - sums).round() if matches else np.zeros_like(sizes)
+    return _Board(
+        scores, resampled, low, high, sizes.sum(axis=1).astype("int64"), mismatches.sum(axis=1).astype("int64")
     )
+
+
+def _wilson(shares: NDArray[np.float64], trials: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the bounds of Wilson's 95 % interval (1927) of shares out of so many trials."""
+    import numpy as np
+
+    z = 1.959963984540054
+    middle = (shares + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    spread = z * np.sqrt(shares * (1 - shares) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
+    return np.minimum(middle - spread, shares), np.maximum(middle + spread, shares)
+
+
+def _overall(boards: list[_Board]) -> _Board:
+    """Return the mean over axes, each axis one voice."""
+    import numpy as np
+
+    resampled = np.mean([board.resampled for board in boards], axis=0)
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
+    return _Board(
+        scores=np.mean([board.scores for board in boards], axis=0),
+        resampled=resampled,
+        low=low,
+        high=high,
+        pictures=np.sum([board.pictures for board in boards], axis=0),
+        mismatches=np.sum([board.mismatches for board in boards], axis=0),
+    )
+
+
+def _ranked(axis: str, board: _Board, about: pd.DataFrame) -> pd.DataFrame:
+    """Return an axis' rows, best first, each compared with the best."""
+    import numpy as np
+
+    table = about.reset_index().assign(
+        axis=axis,
+        score=board.scores,
+        low=board.low,
+        high=board.high,
+        pictures=board.pictures,
+        mismatches=board.mismatches,
+    )
+    order = table.sort_values(["score", "step", "checkpoint"], ascending=[False, True, True]).index.to_numpy()
+    lead = board.resampled[order[0]] - board.resampled[order]
+    behind_low, behind_high = np.quantile(lead, [0.025, 0.975], axis=1)
+    # Both ends, and the observed sample counted among the resamples, so that p is never 0 (Davison & Hinkley 1997).
+    p = np.minimum(1, 2 * (1 + (lead <= 0).sum(axis=1)) / (RESAMPLES + 1))
+    p = np.concatenate([[1.0], _holm(p[1:])])
+    return table.loc[order].assign(
+        behind=table.score[order[0]] - table.score[order],
+        behind_low=behind_low,
+        behind_high=behind_high,
+        p=p,
+        rank=range(1, len(order) + 1),
+        best=np.arange(len(order)) == 0,
+        tied=p >= SURE,
+    )
+
+
+def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return p values corrected for their number after Holm (1979)."""
+    import numpy as np
+
+    order = np.argsort(p, kind="stable")
+    raised = np.maximum.accumulate(np.minimum(1, p[order] * (len(p) - np.arange(len(p)))))
+    corrected = np.empty_like(p)
+    corrected[order] = raised
+    return corrected
+
+
+def _single(boards: dict[str, _Board]) -> dict[str, _Board]:
+    return {axis: board for axis, board in boards.items() if axis != OVERALL}
+
+
+def _pareto(boards: dict[str, _Board]) -> list[bool]:
+    """Tell of each checkpoint whether no other is as good on every axis and better on one."""
+    import numpy as np
+
+    scores = np.stack([board.scores for board in _single(boards).values()], axis=1)
+    as_good = (scores[:, None] >= scores[None]).all(axis=2)
+    better = (scores[:, None] > scores[None]).any(axis=2)
+    return [not beaten for beaten in np.logical_or.reduce(as_good & better, axis=0).tolist()]
+
+
+def _overfit(boards: dict[str, _Board], about: pd.DataFrame) -> list[bool]:
+    """Tell of each checkpoint whether an earlier one of its variant obeys prompts better, and knows the concept less.
+
+    That is overfitting as it is seen: concept similarity goes on rising while prompt following falls, the fall being
+    surer than chance (paired, 97.5 % one-sided).
+    """
+    import numpy as np
+
+    following = [board for axis, board in _single(boards).items() if axis != CONCEPT]
+    if not following or CONCEPT not in boards:
+        return [False] * len(about)
+    obeyed = np.mean([board.resampled for board in following], axis=0)
+    concept = boards[CONCEPT].scores
+    steps, variants = about.step.to_numpy(), about.variant.to_numpy()
+    found = []
+    for at in range(len(about)):
+        earlier = np.flatnonzero((variants == variants[at]) & (steps < steps[at]) & (concept < concept[at]))
+        found.append(any(float(np.quantile(obeyed[one] - obeyed[at], 0.025)) > 0 for one in earlier))
+    return found
 
 
 def leaderboard_plot(table: pd.DataFrame, axis: str = OVERALL, top: int = 20) -> bytes:

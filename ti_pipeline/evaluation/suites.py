@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_AXES",
-    "GRID_NAMES",
-    "LEADERBOARD_AXES",
     "Cell",
     "SuiteError",
     "axes_of",
@@ -31,9 +29,6 @@ __all__ = [
     "replaced",
 ]
 
-
-LEADERBOARD_AXES = ("overall", "concept")  # rows that the leaderboard adds to the study's own axes
-GRID_NAMES = ("grids", "best")  # the folder beside those of the variants, and the grid that compares them
 _MARK = "[name]"
 
 
@@ -86,6 +81,7 @@ class Cell:
     token: str
     embedding_sha256: str
     clip_skip: int
+    long_prompts: str
     base_identity: str
 
     @property
@@ -98,10 +94,7 @@ class Cell:
 
 
 def axes_of(study: Study) -> Mapping[str, Axis]:
-    """Return the study's axes, or the default ones. Raises `SuiteError` for names that the leaderboard uses itself."""
-    taken = [name for name in study.evaluation.axes if name in LEADERBOARD_AXES]
-    if taken:
-        raise SuiteError(f"evaluation.axes.{taken[0]}: this name is taken by the leaderboard; give the axis another")
+    """Return the study's axes, or the default ones."""
     return study.evaluation.axes or DEFAULT_AXES
 
 
@@ -146,11 +139,8 @@ def chosen_checkpoints(checkpoints: pd.DataFrame, wanted: int | list[int]) -> pd
 def cells_for(study: Study, variant_name: str, checkpoints: pd.DataFrame, base_identity: str) -> list[Cell]:
     """Return the cells of a variant: checkpoints × axes × values × seeds × samplers × sizes.
 
-    Raises `SuiteError` for what `chosen_checkpoints`, `axes_of` and `replaced` refuse, and for variants that are named
-    like the folder of the grids or like the grid across variants.
+    Raises `SuiteError` for what `chosen_checkpoints` and `replaced` refuse.
     """
-    if variant_name in GRID_NAMES:
-        raise SuiteError(f"variants.{variant_name}: this name is taken by the grids; give the variant another")
     suite, variant = study.evaluation, study.variant(variant_name)
     cells = []
     for row in chosen_checkpoints(checkpoints, suite.checkpoints).itertuples():
@@ -174,6 +164,7 @@ def cells_for(study: Study, variant_name: str, checkpoints: pd.DataFrame, base_i
                         token=str(variant.token),
                         embedding_sha256=str(row.sha256),
                         clip_skip=variant.clip_skip,
+                        long_prompts=variant.long_prompts,
                         base_identity=base_identity,
                     )
                     for sampler in suite.samplers

@@ -1,12 +1,14 @@
 """Conditioning: prompts with embeddings in them, through the frozen text encoder.
 
 The embedding's vectors take the place of its name as input embeddings; the vocabulary never grows. A name is found
-by its token ids, so case makes no difference, and the longest name wins, as in A1111.
+by its token ids, so case makes no difference, and the longest name wins, as in A1111. A prompt longer than CLIP's
+context is cut, or encoded in chunks whose states the UNet sees one after another.
 Not here: which prompts (templates, captions, suites).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,12 +18,37 @@ if TYPE_CHECKING:
 
     from ti_pipeline.inversion.base_models import Base
 
-__all__ = ["CONTEXT_TOKENS", "encode_prompts", "encode_tokens", "prompt_length", "prompt_tokens"]
+__all__ = [
+    "CONTEXT_TOKENS",
+    "States",
+    "chunks_of",
+    "encode_prompts",
+    "encode_tokens",
+    "joined",
+    "prompt_length",
+    "prompt_tokens",
+]
 
 CONTEXT_TOKENS = 75
 
 # A token of the vocabulary, or (name, i): the i-th vector of an embedding.
 PromptToken = int | tuple[str, int]
+
+
+@dataclass(frozen=True)
+class States:
+    """What a UNet is conditioned on: states [b, 77 · chunks, width], and which of them count, bool [b, 77 · chunks].
+
+    `mask` is None where all count, so that prompts of one chunk take the same way as in every other program.
+    """
+
+    states: torch.Tensor
+    mask: torch.Tensor | None = None
+
+    def options(self) -> dict[str, torch.Tensor]:
+        """Return the arguments of diffusers' UNet."""
+        masked = {} if self.mask is None else {"encoder_attention_mask": self.mask}
+        return {"encoder_hidden_states": self.states} | masked
 
 
 def prompt_tokens(tokenizer: Any, prompt: str, embeddings: Mapping[str, int]) -> list[PromptToken]:
@@ -41,6 +68,27 @@ def prompt_tokens(tokenizer: Any, prompt: str, embeddings: Mapping[str, int]) ->
     return tokens
 
 
+def chunks_of(tokens: Sequence[PromptToken], *, long_prompts: str = "cut") -> list[list[PromptToken]]:
+    """Return a prompt's tokens in chunks of at most 75: all of them for `chunks`, else the first alone.
+
+    As in A1111, an embedding that does not fit whole opens the next chunk.
+    """
+    if long_prompts != "chunks":
+        return [list(tokens[:CONTEXT_TOKENS])]
+    pieces: list[list[PromptToken]] = []  # an embedding's vectors in a row, or one plain token
+    for token in tokens:
+        if isinstance(token, tuple) and token[1] > 0:
+            pieces[-1].append(token)
+        else:
+            pieces.append([token])
+    chunks: list[list[PromptToken]] = [[]]
+    for piece in pieces:
+        if len(chunks[-1]) + len(piece) > CONTEXT_TOKENS:
+            chunks.append([])
+        chunks[-1] += piece
+    return chunks
+
+
 def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
 
@@ -51,26 +99,60 @@ def prompt_length(tokenizer: Any, prompt: str, embeddings: Mapping[str, int]) ->
 
 
 def encode_prompts(
-    base: Base, prompts: Sequence[str], embeddings: Mapping[str, torch.Tensor], *, clip_skip: int = 1
-) -> torch.Tensor:
-    """Return the text encoder's states [len(prompts), 77, width], differentiable with respect to the embeddings.
+    base: Base,
+    prompts: Sequence[str],
+    embeddings: Mapping[str, torch.Tensor],
+    *,
+    clip_skip: int = 1,
+    long_prompts: str = "cut",
+) -> States:
+    """Return the text encoder's states of prompts, differentiable with respect to the embeddings.
 
-    `embeddings` maps names to vectors [n, width]. Tokens beyond 75 are cut. `clip_skip` n takes the n-th last hidden
-    state, then the final layer norm. Raises `BaseModelError` for a wrong width or a skip deeper than the encoder.
+    `embeddings` maps names to vectors [n, width]. `clip_skip` n takes the n-th last hidden state, then the final layer
+    norm. Raises `BaseModelError` for a wrong width or a skip deeper than the encoder.
     """
     counts = {name: len(vectors) for name, vectors in embeddings.items()}
-    rows = [prompt_tokens(base.tokenizer, prompt, counts) for prompt in prompts]
+    rows = [chunks_of(prompt_tokens(base.tokenizer, prompt, counts), long_prompts=long_prompts) for prompt in prompts]
     return encode_tokens(base, rows, embeddings, clip_skip=clip_skip)
 
 
 def encode_tokens(
     base: Base,
-    rows: Sequence[Sequence[PromptToken]],
+    rows: Sequence[Sequence[Sequence[PromptToken]]],
     embeddings: Mapping[str, torch.Tensor],
     *,
     clip_skip: int = 1,
+) -> States:
+    """Encode rows of `chunks_of`; the names in them are the keys of `embeddings`. See `encode_prompts`."""
+    import torch
+
+    encoded = _encode_chunks(base, [chunk for row in rows for chunk in row], embeddings, clip_skip)
+    if all(len(row) == 1 for row in rows):
+        return States(encoded)
+    whole = torch.split(encoded, [len(row) for row in rows])
+    return joined([States(part.reshape(1, -1, part.shape[-1])) for part in whole])
+
+
+def joined(parts: Sequence[States]) -> States:
+    """Return the rows of all parts in one batch; where their lengths differ, what is added at the end is masked."""
+    import torch
+
+    longest = max(part.states.shape[1] for part in parts)
+    if all(part.mask is None and part.states.shape[1] == longest for part in parts):
+        return States(torch.cat([part.states for part in parts]))
+    states, masks = [], []
+    for part in parts:
+        rows, length, _ = part.states.shape
+        mask = torch.ones(rows, length, dtype=torch.bool, device=part.states.device) if part.mask is None else part.mask
+        states.append(torch.nn.functional.pad(part.states, (0, 0, 0, longest - length)))
+        masks.append(torch.nn.functional.pad(mask, (0, longest - length)))
+    return States(torch.cat(states), torch.cat(masks))
+
+
+def _encode_chunks(
+    base: Base, rows: Sequence[Sequence[PromptToken]], embeddings: Mapping[str, torch.Tensor], clip_skip: int
 ) -> torch.Tensor:
-    """Encode token rows of `prompt_tokens`; the names in them are the keys of `embeddings`. See `encode_prompts`."""
+    """Return states [len(rows), 77, width] of rows of at most 75 tokens."""
     import torch
 
     tokenizer = base.tokenizer
@@ -82,12 +164,11 @@ def encode_tokens(
         offset += len(vectors)
     places, picked = [], []
     for index, row in enumerate(rows):
-        cut = list(row[:CONTEXT_TOKENS])
-        for place, token in enumerate(cut, start=1):
+        for place, token in enumerate(row, start=1):
             if isinstance(token, tuple):
                 places.append(index * ids.shape[1] + place)
                 picked.append(starts[token[0]] + token[1])
-        plain = [0 if isinstance(token, tuple) else token for token in cut]
+        plain = [0 if isinstance(token, tuple) else token for token in row]
         ids[index, : len(plain) + 2] = torch.tensor([tokenizer.bos_token_id, *plain, tokenizer.eos_token_id])
     inputs = _parts(base).embeddings.token_embedding(ids.to(base.device))
     if embeddings:  # also when no name is left in the prompts: the gradient is then zero, not absent

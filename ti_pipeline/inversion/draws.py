@@ -16,8 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["generator", "normal", "pictures_of", "prompt_of", "steps_per_epoch"]
 
-What = Literal["order", "timestep", "noise", "latent", "prompt", "validation"]
-_NUMBERS: dict[What, int] = {"order": 0, "timestep": 1, "noise": 2, "latent": 3, "prompt": 4, "validation": 5}
+What = Literal["order", "timestep", "noise", "latent", "prompt", "validation", "offset", "start"]
+_NUMBERS: dict[What, int] = {
+    "order": 0,
+    "timestep": 1,
+    "noise": 2,
+    "latent": 3,
+    "prompt": 4,
+    "validation": 5,
+    "offset": 6,
+    "start": 7,
+}
 
 
 def generator(seed: int, what: What, *counters: int) -> np.random.Generator:
@@ -43,26 +52,39 @@ def steps_per_epoch(pictures: int, batch_size: int, accumulation: int) -> int:
     return max(1, pictures // batch_size // accumulation)
 
 
-def pictures_of(seed: int, done: int, micro: int, *, pictures: int, batch_size: int, accumulation: int) -> list[int]:
-    """Return which pictures (0-based) the micro-step shows after `done` updates; fewer pictures than needed repeat."""
+def pictures_of(
+    seed: int, done: int, micro: int, *, pictures: int, batch_size: int, accumulation: int, stage: int = 0
+) -> list[int]:
+    """Return which pictures (0-based) the micro-step shows after `done` updates; fewer pictures than needed repeat.
+
+    `done` and `pictures` count within the `stage` (0 where there is but one), whose order is its own.
+    """
     epoch, inside = divmod(done, steps_per_epoch(pictures, batch_size, accumulation))
-    order: NDArray[Any] = generator(seed, "order", epoch).permutation(pictures)
+    order: NDArray[Any] = generator(seed, "order", epoch, *([stage] if stage else [])).permutation(pictures)
     start = (inside * accumulation + micro) * batch_size
     return [int(order[(start + i) % pictures]) for i in range(batch_size)]
 
 
 def prompt_of(
-    templates: list[str], name: str, caption: str, rng: np.random.Generator, *, shuffle: bool, drop: float
+    templates: list[str],
+    name: str,
+    caption: str,
+    rng: np.random.Generator,
+    *,
+    shuffle: bool,
+    drop: float,
+    keep: int = 0,
 ) -> str:
     """Return a training prompt: a template drawn by `rng`, [name] and [filewords] filled in.
 
-    The caption's tags are those between its commas; `drop` is each tag's chance to be left out. Commas that an empty
-    caption leaves at an end are removed.
+    The caption's tags are those between its commas; `drop` is each tag's chance to be left out, and the first `keep`
+    tags stay where they are. Commas that an empty caption leaves at an end are removed.
     """
     template = templates[int(rng.integers(len(templates)))]
     tags = [tag for tag in caption.split(", ") if tag]
+    kept, tags = tags[:keep], tags[keep:]
     if drop:
         tags = [tag for tag, chance in zip(tags, rng.random(len(tags)), strict=True) if chance >= drop]
     if shuffle:
         tags = [tags[int(i)] for i in rng.permutation(len(tags))]
-    return template.replace("[filewords]", ", ".join(tags)).replace("[name]", name).strip(" ,")
+    return template.replace("[filewords]", ", ".join(kept + tags)).replace("[name]", name).strip(" ,")

@@ -1,7 +1,8 @@
-"""Learning-rate schedules in the syntax that users of A1111's Train tab know.
+"""Learning-rate schedules in the syntax that users of A1111's Train tab know, and shapes laid over them.
 
 `0.005:100, 1e-3:1000, 1e-5`: a rate holds while the updates done are fewer than the number behind it; the last may be
-bare and holds to the end. No interpolation.
+bare and holds to the end. No interpolation. Warm-up and cosine multiply it, by the same factors as diffusers'
+`get_cosine_schedule_with_warmup`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,18 @@ class LearningRate:
     """Pieces of (rate, end): the rate holds for updates numbered below `end`, counted from 0."""
 
     pieces: tuple[tuple[float, float], ...]
+    warmup: int = 0  # updates in which the rate rises from 0
+    cosine_end: int | None = None  # update at which half a cosine has brought the rate down to 0
 
     def at(self, done: int) -> float:
         """Return the rate of the update after `done` updates; the last rate holds for ever."""
-        return next((rate for rate, end in self.pieces if done < end), self.pieces[-1][0])
+        rate = next((rate for rate, end in self.pieces if done < end), self.pieces[-1][0])
+        if done < self.warmup:
+            return rate * done / self.warmup
+        if self.cosine_end is None:
+            return rate
+        share = (done - self.warmup) / max(1, self.cosine_end - self.warmup)
+        return rate * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
 def parse_learning_rate(text: float | str) -> LearningRate:

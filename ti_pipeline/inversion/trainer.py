@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.inversion.conditioning import encode_tokens, prompt_tokens
+from ti_pipeline.inversion.conditioning import chunks_of, encode_tokens, prompt_tokens
 from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from ti_pipeline.inversion.base_models import Base
     from ti_pipeline.inversion.variant_state import Run
 
-__all__ = ["TrainingError", "loss_weights", "signal_levels", "train", "validation_loss"]
+__all__ = ["QUARTERS", "TrainingError", "loss_weights", "quarter_errors", "signal_levels", "train", "validation_loss"]
 
+QUARTERS = 4  # parts of the timesteps whose errors are told apart
 GATHER_EVERY = 25  # updates between readings of the losses: each reading makes a GPU wait
 SAVE_EVERY = 100  # updates between saved states, beside those at checkpoints
 FP16_SCALE = 1024.0  # keeps fp16 gradients above the smallest number; undone before norm, clipping and update
@@ -54,7 +55,7 @@ def train(
     save: Callable[[Run, bool], None],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
-    """Train runs of one clip skip and one resolution together until each has done its steps.
+    """Train runs of one clip skip and one resolution together until each has ended.
 
     `save(run, checkpoint)` is called when a run's state should be kept, with true at checkpoints (each
     `checkpoint_every` updates and the last; after N updates the vectors have moved N times). A run whose numbers are
@@ -64,19 +65,22 @@ def train(
 
     levels = signal_levels(base)
     scale = FP16_SCALE if base.dtype == torch.float16 else 1.0
-    while active := [run for run in runs if run.done < run.steps and run.failure is None]:
+    while active := [run for run in runs if not run.ended]:
         batches = [_draw(run, base, levels) for run in active]
-        losses = _losses(base, active, batches)
+        errors = _errors(base, active, batches)
+        losses = [(_onto(base, batch.weights) * own).mean() for batch, own in zip(batches, errors, strict=True)]
         shares = [loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True)]
         torch.autograd.backward([share * scale for share in shares])
-        for run, loss in zip(active, losses, strict=True):
+        for run, loss, own in zip(active, losses, errors, strict=True):
             run.micro_losses.append(loss.detach())
+            run.micro_errors.append(own.detach())
             run.micro += 1
             if run.micro == run.variant.gradient_accumulation:
                 _update(run, scale)
                 _keep(run, base, save)
         if progress is not None and not any(run.waiting for run in active):
-            progress(sum(run.done for run in runs), sum(run.steps for run in runs), _words(active))
+            planned = sum(run.done if run.ended else run.steps for run in runs)
+            progress(sum(run.done for run in runs), planned, _words(active))
 
 
 def signal_levels(base: Base) -> torch.Tensor:
@@ -103,7 +107,7 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
         clean = (mean + deviation * spread) * float(base.vae.config.scaling_factor)
     else:
         clean = run.latents[chosen]
-    timesteps = torch.from_numpy(_timesteps(run, *at, levels))
+    timesteps = torch.from_numpy(_timesteps(run, *at, len(levels)))
     words = generator(run.seed, "prompt", *at)
     prompts = [
         prompt_of(
@@ -113,27 +117,32 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
             words,
             shuffle=variant.shuffle_tags,
             drop=variant.drop_tags,
+            keep=variant.keep_tags,
         )
         for i in chosen
     ]
     noise = normal(generator(run.seed, "noise", *at), *clean.shape)
+    if variant.noise_offset:  # Guttenberg 2023, "Diffusion with offset noise"
+        noise = noise + variant.noise_offset * normal(generator(run.seed, "offset", *at), *clean.shape[:2], 1, 1)
     return _noised(clean, noise, timesteps, prompts, base, levels, gamma=variant.min_snr_gamma)
 
 
 def _chosen(run: Run, done: int, micro: int) -> list[int]:
-    variant = run.variant
-    return pictures_of(
+    variant, span = run.variant, run.span(done)
+    places = pictures_of(
         run.seed,
-        done,
+        done - span.start,
         micro,
-        pictures=len(run.train.post_ids),
+        pictures=len(span.pictures),
         batch_size=variant.batch_size,
         accumulation=variant.gradient_accumulation,
+        stage=span.stage,
     )
+    return [span.pictures[place] for place in places]
 
 
-def _timesteps(run: Run, done: int, micro: int, levels: torch.Tensor) -> Any:
-    return generator(run.seed, "timestep", done, micro).integers(len(levels), size=run.variant.batch_size)
+def _timesteps(run: Run, done: int, micro: int, levels: int) -> Any:
+    return generator(run.seed, "timestep", done, micro).integers(levels, size=run.variant.batch_size)
 
 
 def _noised(
@@ -155,7 +164,7 @@ def _noised(
     spread = (1 - levels[timesteps]).sqrt().to(exact)[:, None, None, None]
     target = noise if base.prediction_type == "epsilon" else signal * noise - spread * clean
     weights = loss_weights(levels[timesteps], base.prediction_type, gamma)
-    return Batch(signal * clean + spread * noise, target, timesteps, weights, prompts)
+    return Batch(signal * clean + spread * noise, target, timesteps, weights.to(exact), prompts)
 
 
 def loss_weights(levels: torch.Tensor, prediction_type: str, gamma: float | None) -> torch.Tensor:
@@ -172,24 +181,29 @@ def loss_weights(levels: torch.Tensor, prediction_type: str, gamma: float | None
     return ratio.clamp(max=gamma) / (ratio if prediction_type == "epsilon" else ratio + 1)
 
 
-def _losses(base: Base, runs: Sequence[Run], batches: Sequence[Batch]) -> list[torch.Tensor]:
-    """Return each run's weighted mean squared error over its own samples, from one call of the networks for all."""
+def _errors(
+    base: Base, runs: Sequence[Run], batches: Sequence[Batch], vectors: dict[str, torch.Tensor] | None = None
+) -> list[torch.Tensor]:
+    """Return each run's samples' mean squared errors, [its batch] each, from one call of the networks for all.
+
+    `vectors` by the runs' keys are used instead of those in training.
+    """
     import torch
 
     # Names are found per run: one run's prompt may not show another's vectors, though both may have the same name.
     rows = []
     for run, batch in zip(runs, batches, strict=True):
         own = [prompt_tokens(base.tokenizer, prompt, {run.name: len(run.vectors)}) for prompt in batch.prompts]
-        rows += [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
-    vectors = {run.key: run.vectors for run in runs}
+        keyed = [[t if isinstance(t, int) else (run.key, t[1]) for t in row] for row in own]
+        rows += [chunks_of(row, long_prompts=run.variant.long_prompts) for row in keyed]
+    vectors = vectors or {run.key: run.vectors for run in runs}
     states = encode_tokens(base, rows, vectors, clip_skip=runs[0].variant.clip_skip)
     noisy = _onto(base, torch.cat([batch.noisy for batch in batches]).to(base.dtype))
     timesteps = _onto(base, torch.cat([batch.timesteps for batch in batches]))
     target = _onto(base, torch.cat([batch.target for batch in batches]))
-    predicted = base.unet(noisy, timesteps, encoder_hidden_states=states).sample
-    weights = _onto(base, torch.cat([batch.weights for batch in batches]).to(target.dtype))
-    squares = weights * (predicted.to(target.dtype) - target).square().mean(dim=(1, 2, 3))
-    return [part.mean() for part in squares.split([len(batch.prompts) for batch in batches])]
+    predicted = base.unet(noisy, timesteps, **states.options()).sample
+    squares = (predicted.to(target.dtype) - target).square().mean(dim=(1, 2, 3))
+    return list(torch.split(squares, [len(batch.prompts) for batch in batches]))
 
 
 def _onto(base: Base, tensor: torch.Tensor) -> torch.Tensor:
@@ -211,9 +225,11 @@ def _update(run: Run, scale: float) -> None:
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.done += 1
+    run.after_update()
     loss, length = torch.stack(run.micro_losses).mean(), run.vectors.detach().norm(dim=1).mean()
-    run.waiting.append(torch.stack([loss.double(), norm.detach().double(), length.double()]))
-    run.micro, run.micro_losses = 0, []
+    numbers = torch.stack([loss.double(), norm.detach().double(), length.double()])
+    run.waiting.append(torch.cat([numbers, *(errors.double() for errors in run.micro_errors)]))
+    run.micro, run.micro_losses, run.micro_errors = 0, [], []
 
 
 def _keep(run: Run, base: Base, save: Callable[[Run, bool], None]) -> None:
@@ -241,12 +257,12 @@ def _gather(run: Run, base: Base) -> None:
     bad = next((s for s in range(first, run.done) if not all(math.isfinite(n) for n in run.log[s])), None)
     if bad is None:
         return
-    levels = signal_levels(base)
+    levels = len(signal_levels(base))
     micros = range(run.variant.gradient_accumulation)
     posts = [run.train.post_ids[i] for m in micros for i in _chosen(run, bad, m)]
     times = [int(t) for m in micros for t in _timesteps(run, bad, m, levels)]
     kept = f"the last good checkpoint is {run.checkpoints[-1]['step']}" if run.checkpoints else "no checkpoint was kept"
-    loss, gradient, length = run.log[bad]
+    loss, gradient, length = run.log[bad][:3]
     run.failure = (
         f"{run.key}: at update {bad + 1} the loss is {loss:.4g}, the gradient's norm {gradient:.4g} and the vectors' "
         f"norm {length:.4g} (posts {posts}, timesteps {times}); {kept}. Try a lower learning_rate, gradient_clip, or "
@@ -258,15 +274,43 @@ def _measured(run: Run, base: Base) -> dict[str, Any]:
     """Return a checkpoint's numbers; see the table `embedding`."""
     since = run.checkpoints[-1]["step"] if run.checkpoints else 0
     losses = [row[0] for row in run.log[since : run.done]]
-    vectors = run.vectors.detach()
+    vectors = run.result
     return {
         "step": run.done,
-        "epoch": (run.done - 1) // run.steps_per_epoch + 1,
+        "epoch": run.epoch(run.done - 1)[0],
         "mean_loss": sum(losses) / len(losses),
         "validation_loss": validation_loss(base, run),
         "moved": float((vectors - run.initial).norm(dim=1).mean()),
         "mean_norm": float(vectors.norm(dim=1).mean()),
+        **_nearest(base, vectors),
     }
+
+
+def _nearest(base: Base, vectors: torch.Tensor) -> dict[str, Any]:
+    """Return the vocabulary's tokens that vectors point to most nearly, and the mean cosine of the two."""
+    import torch
+
+    table = base.text_encoder.get_input_embeddings().weight.detach().to(vectors.dtype)
+    cosines = torch.nn.functional.normalize(vectors, dim=1) @ torch.nn.functional.normalize(table, dim=1).T
+    best, ids = cosines.max(dim=1)
+    words = [base.tokenizer.decode([token]).strip() for token in ids.tolist()]
+    return {"nearest_tokens": " ".join(words), "nearest_cosine": float(best.mean())}
+
+
+def quarter_errors(run: Run, levels: int) -> list[list[float | None]]:
+    """Return each update's mean squared error in each quarter of the timesteps, None where it drew none there.
+
+    `levels` is the number of training timesteps. Unlike the loss, these are not weighted.
+    """
+    rows: list[list[float | None]] = []
+    for done, logged in enumerate(run.log):
+        micros = range(run.variant.gradient_accumulation)
+        times = [int(t) for m in micros for t in _timesteps(run, done, m, levels)]
+        found: list[list[float]] = [[] for _ in range(QUARTERS)]
+        for time, error in zip(times, logged[3:], strict=True):
+            found[time * QUARTERS // levels].append(error)
+        rows.append([sum(part) / len(part) if part else None for part in found])
+    return rows
 
 
 def validation_loss(base: Base, run: Run) -> float | None:
@@ -295,8 +339,9 @@ def validation_loss(base: Base, run: Run) -> float | None:
         prompts = [_plain_prompt(run, run.validation.captions[picture]) for picture, _ in chosen]
         timesteps = torch.tensor([middles[part] for _, part in chosen])
         with torch.no_grad():
-            (loss,) = _losses(base, [run], [_noised(clean, noise, timesteps, prompts, base, levels)])
-        sums += float(loss) * len(chosen)
+            batch = _noised(clean, noise, timesteps, prompts, base, levels)
+            (errors,) = _errors(base, [run], [batch], {run.key: run.result})
+        sums += float(errors.sum())
     return sums / len(samples) if samples else None
 
 

@@ -1,7 +1,8 @@
 """Training runs: jobs in, checkpoints out; finished variants are reused, interrupted ones go on, the rest start anew.
 
-A variant's folder holds `<variant>-<step>.pt` and `.safetensors`, `losses.parquet`, while unfinished `state.pt`, and
-when finished `training.json`: the fingerprint of everything that decided the result, and the sha256 of every file.
+A variant's folder holds `<variant>-<step>.pt` and `.safetensors`, `losses.parquet`, while unfinished the last two
+states to go on from, and when finished `training.json`: the fingerprint of everything that decided the result, and the
+sha256 of every file.
 Here: grouping, files, reuse. Not here: the training itself (`trainer`).
 """
 
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
-from ti_pipeline.inversion.embedding_files import DAMAGED
-from ti_pipeline.inversion.trainer import TrainingError
+from ti_pipeline.inversion.embedding_files import DAMAGED, EmbeddingFileError
+from ti_pipeline.inversion.trainer import QUARTERS, TrainingError, quarter_errors
+from ti_pipeline.inversion.variant_state import stages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -31,19 +33,21 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingResult", "VariantJob", "train_variants"]
 
+_MEASURED = ("mean_loss", "validation_loss", "moved", "mean_norm", "nearest_tokens", "nearest_cosine")
+STATES = ("state.pt", "state-before.pt")  # the newest first: one that a failing disk damaged is not the only one
 METHOD = "1"  # part of every fingerprint: raise it when the same settings would give other vectors
 
 
 @dataclass(frozen=True)
 class VariantJob:
-    """A variant to train: resolved settings, where its base lies, its pictures and captions, and its folder."""
+    """A variant to train: resolved settings, where its base lies, its crop sets by name, captions, and its folder."""
 
     study: str
     name: str
     variant: Variant
     base_source: BaseModelSource
     base_folder: Path
-    crops: pd.DataFrame
+    crops: Mapping[str, pd.DataFrame]
     captions: pd.DataFrame
     folder: Path
 
@@ -104,12 +108,17 @@ def train_variants(
 
 def _plan(job: VariantJob) -> _Plan:
     """Check a job and fingerprint it. Raises `TrainingError` naming the variant and what is missing."""
+    import pandas as pd
+
     from ti_pipeline.inversion.base_models import base_identity
 
-    good = job.crops[job.crops.status == "ok"].sort_values("post_id")
-    rows = good.merge(job.captions[["post_id", "caption"]], on="post_id", how="left")
-    if not (rows.split == "train").any():
-        raise TrainingError(f"{job.key}: there is no picture to train on in its crop set {job.variant.crop!r}")
+    parts = []
+    for index, crop in enumerate(crop for crop, _ in stages_of(job.variant)):
+        good = job.crops[crop][job.crops[crop].status == "ok"].sort_values("post_id")
+        if not (good.split == "train").any():
+            raise TrainingError(f"{job.key}: there is no picture to train on in its crop set {crop!r}")
+        parts.append(good.assign(stage=index))
+    rows = pd.concat(parts, ignore_index=True).merge(job.captions[["post_id", "caption"]], on="post_id", how="left")
     uncaptioned = rows.loc[rows.caption.isna(), "post_id"].tolist()
     if uncaptioned:
         raise TrainingError(f"{job.key}: no caption for posts {uncaptioned[:5]}; make the captions again")
@@ -120,9 +129,19 @@ def _plan(job: VariantJob) -> _Plan:
         "name": job.name,
         "base": identity,
         "variant": job.variant.model_dump(mode="json", exclude={"note"}),
-        "pictures": rows[["post_id", "split", "sha256", "caption"]].values.tolist(),
+        "start": _sha256_of_start(job),
+        "pictures": rows[["post_id", "split", "sha256", "caption", "stage"]].values.tolist(),
     }
     return _Plan(job, identity, rows, fingerprint(decides))
+
+
+def _sha256_of_start(job: VariantJob) -> str | None:
+    from ti_pipeline.inversion.variant_state import initializer_path
+
+    if job.variant.start != "file":
+        return None
+    path = initializer_path(job.variant, job.base_folder)
+    return sha256_of(path) if path.is_file() else None  # a missing one is told when the variant starts
 
 
 def _finished(plan: _Plan, root: Path, *, reused: bool = True) -> TrainingResult | None:
@@ -159,7 +178,7 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
     import torch
 
     from ti_pipeline.inversion.base_models import load_base
-    from ti_pipeline.inversion.trainer import train
+    from ti_pipeline.inversion.trainer import signal_levels, train
 
     first = plans[0].job
     base = load_base(first.variant.base, first.base_source, folder=first.base_folder, precision=first.variant.precision)
@@ -178,32 +197,47 @@ def _train_group(plans: Sequence[_Plan], root: Path, progress: Progress | None) 
         ) from error
     for key, run in runs.items():
         if run.failure is None:
-            _finish(run, by_key[key])
+            _finish(run, by_key[key], levels=len(signal_levels(base)))
     return [run.failure for run in runs.values() if run.failure is not None]
 
 
 def _start(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> Run:
-    """Return the variant's run: where its saved state left it, or at the beginning in an emptied folder."""
-    import torch
-
-    from ti_pipeline.inversion.variant_state import Run
+    """Return the variant's run: where its saved state left it, or at the beginning; leftovers are removed."""
+    from ti_pipeline.inversion.variant_state import Run, StartError
 
     job = plan.job
-    run = Run.start(job.key, job.variant, base, *_pictures(plan, base, root, progress))
+    try:
+        run = Run.start(job.key, job.variant, base, *_pictures(plan, base, root, progress), folder=job.base_folder)
+    except (EmbeddingFileError, StartError) as error:
+        raise TrainingError(f"{job.key}: {error}") from error
     (job.folder / "training.json").unlink(missing_ok=True)
-    state: dict[str, Any] = {}
-    if (job.folder / "state.pt").exists():
-        # A damaged one is as good as none: the same draws give the same vectors from the beginning.
-        with contextlib.suppress(*DAMAGED):
-            state = torch.load(job.folder / "state.pt", map_location=base.device, weights_only=True)
-    if state.get("fingerprint") == plan.fingerprint and _intact(job.folder, _files_of(state["run"]["checkpoints"])):
-        run.restore(state["run"])
-        return run
-    ours = re.compile(rf"(?:{re.escape(job.name)}-\d+\.(?:pt|safetensors)|losses\.parquet|state\.pt|\..*-partial.*)")
+    state = _newest_state(plan, base)
+    if state is not None:
+        run.restore(state)
+    valid = {*STATES, *_files_of(run.checkpoints)} if state is not None else set()
+    ours = re.compile(
+        rf"(?:{re.escape(job.name)}-\d+\.(?:pt|safetensors)|losses\.parquet|state(?:-before)?\.pt|\..*-partial.*)"
+    )
     for path in job.folder.glob("*"):
-        if ours.fullmatch(path.name):
+        if ours.fullmatch(path.name) and path.name not in valid:
             path.unlink()
     return run
+
+
+def _newest_state(plan: _Plan, base: Base) -> dict[str, Any] | None:
+    """Return the newest state of this very plan whose checkpoints are all there and as they were written."""
+    import torch
+
+    folder = plan.job.folder
+    for name in STATES:
+        state: dict[str, Any] = {}
+        # A damaged one is as good as none: the same draws give the same vectors from an earlier one or the beginning.
+        with contextlib.suppress(*DAMAGED):
+            state = torch.load(folder / name, map_location=base.device, weights_only=True)
+        if state.get("fingerprint") == plan.fingerprint and _intact(folder, _files_of(state["run"]["checkpoints"])):
+            found: dict[str, Any] = state["run"]
+            return found
+    return None
 
 
 def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) -> tuple[Pictures, Pictures]:
@@ -217,14 +251,20 @@ def _pictures(plan: _Plan, base: Base, root: Path, progress: Progress | None) ->
             raise TrainingError(f"{plan.job.key}: the crop {path} is gone or was changed; make the crops again")
     latents = encode_crops(base, rows, root=root, resolution=resolution, progress=progress)
 
-    def part(split: str) -> Pictures:
-        at = [i for i, found in enumerate(rows.split) if found == split]
+    def part(wanted: pd.Series) -> Pictures:
+        at = wanted.to_numpy().nonzero()[0].tolist()
         chosen = rows.iloc[at]
         return Pictures(
-            chosen.post_id.tolist(), chosen.caption.tolist(), Latents(latents.mean[at], latents.deviation[at])
+            chosen.post_id.tolist(),
+            chosen.caption.tolist(),
+            Latents(latents.mean[at], latents.deviation[at]),
+            chosen.stage.tolist(),
         )
 
-    return part("train"), part("validation")
+    # What is measured on has not been trained on in any stage, and is shown once.
+    trained = rows.split == "train"
+    held_out = ~rows.post_id.isin(rows.post_id[trained]) & ~rows.post_id.duplicated()
+    return part(trained), part(held_out)
 
 
 def _save(run: Run, plan: _Plan, root: Path, *, checkpoint: bool) -> None:
@@ -234,7 +274,10 @@ def _save(run: Run, plan: _Plan, root: Path, *, checkpoint: bool) -> None:
     folder = plan.job.folder
     if checkpoint:
         run.checkpoints[-1] = _write_checkpoint(run, plan, root)
-    with write_atomically(folder / "state.pt") as aside:
+    last, before = (folder / name for name in STATES)
+    if last.exists():
+        last.replace(before)
+    with write_atomically(last) as aside:
         torch.save({"fingerprint": plan.fingerprint, "run": run.state()}, aside)
 
 
@@ -244,7 +287,7 @@ def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
 
     job, measured = plan.job, run.checkpoints[-1]
     name = f"{job.name}-{run.done}"
-    vectors = run.vectors.detach().float().cpu()
+    vectors = run.result.float().cpu()
     embedding = Embedding(name, vectors, run.done, job.variant.base, plan.identity)
     pt, safetensors = job.folder / f"{name}.pt", job.folder / f"{name}.safetensors"
     save_pt(pt, embedding)
@@ -260,7 +303,7 @@ def _write_checkpoint(run: Run, plan: _Plan, root: Path) -> dict[str, Any]:
         "sha256": sha256_of(safetensors),
         "pt_sha256": sha256_of(pt),
         "short_hash": short_hash(vectors),
-        **{key: measured[key] for key in ("mean_loss", "validation_loss", "moved", "mean_norm")},
+        **{key: measured[key] for key in _MEASURED},
     }
 
 
@@ -270,7 +313,7 @@ def _files_of(checkpoints: list[dict[str, Any]]) -> dict[str, str]:
     return names | {f"{row['checkpoint']}.safetensors": row["sha256"] for row in checkpoints}
 
 
-def _finish(run: Run, plan: _Plan) -> None:
+def _finish(run: Run, plan: _Plan, *, levels: int) -> None:
     """Write the losses and, last, the record that makes the folder a finished one."""
     import pyarrow.parquet as pq
 
@@ -278,26 +321,30 @@ def _finish(run: Run, plan: _Plan) -> None:
 
     folder = plan.job.folder
     with write_atomically(folder / "losses.parquet") as aside:
-        pq.write_table(TABLES["losses"].to_arrow(_losses(run)), aside)
+        pq.write_table(TABLES["losses"].to_arrow(_losses(run, levels)), aside)
     files = _files_of(run.checkpoints) | {"losses.parquet": sha256_of(folder / "losses.parquet")}
     record = {"fingerprint": plan.fingerprint, "files": files, "checkpoints": run.checkpoints}
     write_json(folder / "training.json", record)
-    (folder / "state.pt").unlink(missing_ok=True)
+    for name in STATES:
+        (folder / name).unlink(missing_ok=True)
 
 
-def _losses(run: Run) -> pd.DataFrame:
+def _losses(run: Run, levels: int) -> pd.DataFrame:
     """Return the run's log as the table `losses`."""
+    import numpy as np
     import pandas as pd
 
+    quarters = np.array(quarter_errors(run, levels), dtype="float64").reshape(-1, QUARTERS)
     done = range(len(run.log))
     return pd.DataFrame(
         {
             "step": [i + 1 for i in done],
-            "epoch": [i // run.steps_per_epoch + 1 for i in done],
-            "epoch_step": [i % run.steps_per_epoch + 1 for i in done],
+            "epoch": [run.epoch(i)[0] for i in done],
+            "epoch_step": [run.epoch(i)[1] for i in done],
             "loss": [row[0] for row in run.log],
             "learning_rate": [run.rate.at(i) for i in done],
             "gradient_norm": [row[1] for row in run.log],
             "vector_norm": [row[2] for row in run.log],
+            **{f"error_quarter_{part + 1}": quarters[:, part] for part in range(QUARTERS)},
         }
     )

@@ -6,7 +6,11 @@ checkpoints are written (`training_runs`).
 
 from __future__ import annotations
 
+import importlib
+import math
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.inversion.conditioning import prompt_tokens
@@ -20,16 +24,36 @@ if TYPE_CHECKING:
     from ti_pipeline.inversion.latents import Latents
     from ti_pipeline.studies import Variant
 
-__all__ = ["Pictures", "Run", "initial_vectors", "update_count"]
+__all__ = ["Pictures", "Run", "StartError", "initial_vectors", "initializer_path", "stages_of", "update_count"]
+
+
+_OPTIMIZERS = {"lion": ("lion_pytorch", "Lion"), "prodigy": ("prodigyopt", "Prodigy")}
+
+
+class StartError(ValueError):
+    """A variant cannot start as its study says; the message names the field and what to do."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is trained or measured on: post ids, captions, and the pictures' latents in the same order."""
+    """What is trained or measured on: post ids, captions, latents and, if there are several, stages, in one order."""
 
     post_ids: list[int]
     captions: list[str]
     latents: Latents
+    stages: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The updates from `start` up to `stop` that a stage trains, on these of the run's pictures."""
+
+    stage: int
+    start: int
+    stop: int
+    pictures: list[int]
+    steps_per_epoch: int
+    first_epoch: int
 
 
 @dataclass
@@ -42,28 +66,42 @@ class Run:
     validation: Pictures
     vectors: torch.Tensor
     initial: torch.Tensor
+    average: torch.Tensor | None  # moving average of the vectors, where the variant asks for one
+    longest: float | None  # limit of a vector's norm
     optimizer: torch.optim.Optimizer
     rate: LearningRate
     latents: torch.Tensor | None  # scaled samples of `latents: once | deterministic`; None samples at each step
+    spans: list[Span]
     steps: int
-    steps_per_epoch: int
     done: int = 0
     micro: int = 0
     micro_losses: list[torch.Tensor] = field(default_factory=list)
-    waiting: list[torch.Tensor] = field(default_factory=list)  # [loss, gradient norm, vector norm], not yet read
+    micro_errors: list[torch.Tensor] = field(default_factory=list)
+    # Per update [loss, gradient norm, vector norm, squared error of each sample], not yet read.
+    waiting: list[torch.Tensor] = field(default_factory=list)
     log: list[list[float]] = field(default_factory=list)  # the same, read
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     failure: str | None = None
 
     @classmethod
-    def start(cls, key: str, variant: Variant, base: Base, train: Pictures, validation: Pictures) -> Run:
-        """Return a run at step 0. `variant` has its open references filled in (`Study.variant`)."""
-        import torch
+    def start(
+        cls,
+        key: str,
+        variant: Variant,
+        base: Base,
+        train: Pictures,
+        validation: Pictures,
+        *,
+        folder: Path | None = None,
+    ) -> Run:
+        """Return a run at step 0. `variant` has its open references filled in (`Study.variant`).
 
-        initial = initial_vectors(base, variant.initializer, variant.vectors)
+        `folder` is where a relative `initializer_file` starts. Raises `StartError`, `EmbeddingFileError`,
+        `BaseModelError` for a start or an optimizer that cannot be had.
+        """
+        initial = initial_vectors(base, variant, folder=folder)
         vectors = initial.clone().requires_grad_(True)
-        per_epoch = steps_per_epoch(len(train.post_ids), variant.batch_size, variant.gradient_accumulation)
-        on_gpu = base.device.type == "cuda"
+        spans = _spans(variant, train)
         return cls(
             key=key,
             variant=variant,
@@ -71,11 +109,13 @@ class Run:
             validation=validation,
             vectors=vectors,
             initial=initial,
-            optimizer=torch.optim.AdamW([vectors], lr=1.0, weight_decay=0.0, fused=on_gpu),
-            rate=parse_learning_rate(variant.learning_rate),
+            average=initial.clone() if variant.ema_decay else None,
+            longest=variant.max_norm and variant.max_norm * _mean_norm(base),
+            optimizer=_optimizer(key, variant, vectors),
+            rate=_rate(variant, spans[-1].stop),
             latents=_fixed_latents(base, variant, train),
-            steps=update_count(variant, len(train.post_ids)),
-            steps_per_epoch=per_epoch,
+            spans=spans,
+            steps=spans[-1].stop,
         )
 
     @property
@@ -88,10 +128,50 @@ class Run:
         """The seed of every draw."""
         return self.variant.seed or 0
 
+    def span(self, done: int) -> Span:
+        """Return the span of the update after `done` updates."""
+        return next(span for span in self.spans if done < span.stop)
+
+    def epoch(self, done: int) -> tuple[int, int]:
+        """Return the pass over its stage's pictures that the update after `done` belongs to, and its place in it."""
+        span = self.span(done)
+        epoch, inside = divmod(done - span.start, span.steps_per_epoch)
+        return span.first_epoch + epoch, inside + 1
+
+    @property
+    def result(self) -> torch.Tensor:
+        """What a checkpoint holds now: the vectors, or their moving average, [n, width] without gradient."""
+        return self.vectors.detach() if self.average is None else self.average
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to train: all updates done, numbers broken, or patience at its end."""
+        return self.done >= self.steps or self.failure is not None or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        losses = [c["validation_loss"] for c in self.checkpoints if c["validation_loss"] is not None]
+        waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+        return self.variant.patience is not None and waited >= self.variant.patience
+
+    def after_update(self) -> None:
+        """Shorten vectors that grew too long, and let the moving average follow."""
+        import torch
+
+        with torch.no_grad():
+            if self.longest is not None:
+                norms = self.vectors.norm(dim=1, keepdim=True)
+                self.vectors.mul_((self.longest / norms.clamp(min=1e-12)).clamp(max=1))
+            if self.average is not None:
+                # The decay grows with the updates, as in diffusers' EMAModel: an average of few values forgets fast.
+                grown = self.done / (9 + self.done) if self.done > 1 else 0.0
+                decay = min(self.variant.ema_decay or 0.0, grown)
+                self.average.lerp_(self.vectors, 1 - decay)
+
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on exactly: draws need no state, they depend on `done` alone."""
         return {
             "vectors": self.vectors.detach(),
+            "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "done": self.done,
             "log": self.log,
@@ -104,31 +184,117 @@ class Run:
 
         with torch.no_grad():
             self.vectors.copy_(state["vectors"])
+            if self.average is not None:
+                self.average.copy_(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.done, self.log, self.checkpoints = state["done"], state["log"], state["checkpoints"]
 
 
+def stages_of(variant: Variant) -> list[tuple[str, int | None]]:
+    """Return each stage's crop set and updates; a variant without stages is one, its updates told by `update_count`."""
+    return [(stage.crop, stage.steps) for stage in variant.stages] or [(str(variant.crop), None)]
+
+
+def _spans(variant: Variant, train: Pictures) -> list[Span]:
+    found: list[Span] = []
+    stages = train.stages or [0] * len(train.post_ids)
+    for index, (_, steps) in enumerate(stages_of(variant)):
+        pictures = [place for place, of in enumerate(stages) if of == index]
+        per_epoch = steps_per_epoch(len(pictures), variant.batch_size, variant.gradient_accumulation)
+        start, epoch = (found[-1].stop, found[-1].first_epoch) if found else (0, 1)
+        if found:
+            epoch += -(-(found[-1].stop - found[-1].start) // found[-1].steps_per_epoch)
+        count = steps or update_count(variant, len(pictures))
+        found.append(Span(index, start, start + count, pictures, per_epoch, epoch))
+    return found
+
+
 def update_count(variant: Variant, pictures: int) -> int:
-    """Return how many updates a variant trains: its steps or its epochs, whichever ends first."""
+    """Return how many updates a variant without stages trains: its steps or epochs, whichever ends first."""
     per_epoch = steps_per_epoch(pictures, variant.batch_size, variant.gradient_accumulation)
     limits = [variant.steps, variant.epochs and variant.epochs * per_epoch]
     return min(limit for limit in limits if limit)
 
 
-def initial_vectors(base: Base, text: str, vectors: int) -> torch.Tensor:
-    """Return vectors [vectors, width], float32 at least, to start from: the token vectors of `text`, spread over all.
+def _rate(variant: Variant, steps: int) -> LearningRate:
+    """Return the schedule of all stages: each one's own rates, its steps counted from its start."""
+    pieces: list[tuple[float, float]] = []
+    start = 0
+    for stage in variant.stages:
+        own = parse_learning_rate(stage.learning_rate or variant.learning_rate).pieces
+        stop = start + stage.steps
+        pieces += [(rate, min(start + end, stop)) for rate, end in (*own, (own[-1][0], math.inf))]
+        start = stop
+    pieces = pieces or list(parse_learning_rate(variant.learning_rate).pieces)
+    return LearningRate(tuple(pieces), variant.warmup_steps, steps if variant.lr_scheduler == "cosine" else None)
 
-    `vec[i] = tok[i * len(tok) // n]` as in A1111, so a text longer than the embedding loses tokens evenly; empty text
-    gives zeros.
+
+def _optimizer(key: str, variant: Variant, vectors: torch.Tensor) -> torch.optim.Optimizer:
+    """Return the optimizer of a variant's vectors without weight decay; its rate is set before each update."""
+    import torch
+
+    if variant.optimizer == "adamw":
+        return torch.optim.AdamW([vectors], lr=1.0, weight_decay=0.0, fused=vectors.device.type == "cuda")
+    package, name = _OPTIMIZERS[variant.optimizer]
+    try:
+        kind = getattr(importlib.import_module(package), name)
+    except ImportError as error:
+        raise StartError(
+            f"{key}: optimizer {variant.optimizer} is in a package of its own: pip install 'ti_pipeline[optimizers]'"
+        ) from error
+    optimizer: torch.optim.Optimizer = kind([vectors], lr=1.0, weight_decay=0.0)
+    return optimizer
+
+
+def initial_vectors(base: Base, variant: Variant, *, folder: Path | None = None) -> torch.Tensor:
+    """Return vectors [variant.vectors, width], float32 at least, to start from: text, vocabulary, or another's file.
+
+    Rows of the text's tokens or the file are spread over all vectors, `vec[i] = row[i * len(rows) // n]` as in A1111:
+    a text longer than the embedding loses tokens evenly. Empty text gives zeros. Raises `StartError` for a file with
+    more vectors than the variant has, `EmbeddingFileError` and `BaseModelError` for one that cannot be read or is of
+    another width.
     """
     import torch
 
-    exact = torch.promote_types(base.dtype, torch.float32)
-    ids = [token for token in prompt_tokens(base.tokenizer, text, {}) if isinstance(token, int)]
-    if not ids:
-        return torch.zeros(vectors, base.width, device=base.device, dtype=exact)
-    chosen = torch.tensor([ids[i * len(ids) // vectors] for i in range(vectors)], device=base.device)
-    return torch.as_tensor(base.text_encoder.get_input_embeddings()(chosen)).detach().to(exact, copy=True)
+    exact, count = torch.promote_types(base.dtype, torch.float32), variant.vectors
+    table = base.text_encoder.get_input_embeddings().weight.detach()
+    if variant.start == "vocabulary":
+        drawn = normal(generator(variant.seed or 0, "start"), count, base.width).to(base.device, exact)
+        return torch.as_tensor(table.to(exact).mean(0) + table.to(exact).std(0) * drawn)
+    if variant.start == "file":
+        rows = _vectors_of_file(base, variant, folder).to(base.device, exact)
+    else:
+        ids = [token for token in prompt_tokens(base.tokenizer, variant.initializer, {}) if isinstance(token, int)]
+        rows = table[torch.tensor(ids, dtype=torch.long, device=base.device)].to(exact)
+    if not len(rows):
+        return torch.zeros(count, base.width, device=base.device, dtype=exact)
+    return torch.as_tensor(rows)[[i * len(rows) // count for i in range(count)]].clone()
+
+
+def initializer_path(variant: Variant, folder: Path | None) -> Path:
+    """Return where a variant's `initializer_file` lies; relative paths start at the study file's folder."""
+    return (folder or Path()) / Path(os.path.expandvars(str(variant.initializer_file))).expanduser()
+
+
+def _vectors_of_file(base: Base, variant: Variant, folder: Path | None) -> torch.Tensor:
+    from ti_pipeline.inversion.embedding_files import load_embedding
+
+    path = initializer_path(variant, folder)
+    if not path.is_file():
+        raise StartError(f"initializer_file: {path} is not there; relative paths start at the study file")
+    rows = load_embedding(path).vectors
+    base.require_width(rows.shape[1], f"initializer_file {path.name}")
+    if len(rows) > variant.vectors:
+        raise StartError(
+            f"initializer_file: {path.name} has {len(rows)} vectors and the variant {variant.vectors}: set vectors to "
+            f"{len(rows)} or more, since leaving some out would break what it has learned"
+        )
+    return rows
+
+
+def _mean_norm(base: Base) -> float:
+    """Return the mean length of the base's own token vectors."""
+    return float(base.text_encoder.get_input_embeddings().weight.detach().float().norm(dim=1).mean())
 
 
 def _fixed_latents(base: Base, variant: Variant, pictures: Pictures) -> torch.Tensor | None:

@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING, Any
 from ti_pipeline.publishing.pictures import PICTURE_BYTES, Picture, picture, shrunk
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ti_pipeline.publishing.inputs import StudyResults
 
-__all__ = ["axis_plots", "crop_sheets", "grids", "loss_curves", "score_by_step", "tag_plots", "training_sheet"]
+__all__ = [
+    "axis_plots",
+    "compared_plot",
+    "coverage_curves",
+    "crop_sheets",
+    "grids",
+    "loss_curves",
+    "score_by_step",
+    "tag_plots",
+    "training_sheet",
+]
 
 _CROPS_SHOWN = 32
 _MOST_GRIDS = 400
@@ -68,6 +80,28 @@ def tag_plots(results: StudyResults) -> tuple[Picture | None, dict[str, Picture]
     return commonest, plans
 
 
+def coverage_curves(results: StudyResults) -> Picture | None:
+    """Return how many pictures have enough tags as the vocabulary grows; None without a tag."""
+    from ti_pipeline.tagging.frequencies import pictures_counted
+    from ti_pipeline.tagging.incidence import incidence_of
+    from ti_pipeline.tagging.plots import coverage_plot
+
+    frequencies = results.tag_frequencies
+    if frequencies.empty:
+        return None
+    uses = incidence_of(results.post_tags, frequencies.tag.tolist(), pictures_counted(frequencies))
+    return picture(coverage_plot(uses), "share of pictures with at least 1, 3, 5 and 10 tags, by vocabulary size")
+
+
+def compared_plot(compared: pd.DataFrame) -> Picture | None:
+    """Return what each plan's vocabulary achieves as bars; None where there are no plans."""
+    from ti_pipeline.tagging.plots import comparison_plot
+
+    if compared.empty:
+        return None
+    return picture(comparison_plot(compared), f"what the plans achieve: {', '.join(compared.strategy)}")
+
+
 def training_sheet(results: StudyResults) -> Picture:
     """Return a contact sheet of kept and left-out pictures of every curation."""
     from ti_pipeline.imaging.contact_sheet import kept_and_rejected_sheet
@@ -80,7 +114,7 @@ def crop_sheets(results: StudyResults) -> dict[str, Picture]:
     """Return, per crop set that any variant trains on, an even sample of its crops."""
     from ti_pipeline.imaging.contact_sheet import contact_sheet
 
-    used = {str(results.study.variant(name).crop) for name in results.study.variants}
+    used = {crop for name in results.study.variants for crop in results.study.crops_of(name)}
     sheets = {}
     for name, crops in results.crops.items():
         good = crops[(crops.status == "ok") & crops.path.notna()]

@@ -6,18 +6,16 @@ Here: the gathered inputs. Not here: reading tables from a store (the asset does
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from ti_pipeline.studies import Study
 
-__all__ = ["CLIP_TOKENIZER", "StudyResults"]
-
-# Every Stable Diffusion 1.x and 2.x base shares CLIP's vocabulary, so the shipped tokenizer counts for all.
-CLIP_TOKENIZER = Path(__file__).resolve().parents[2] / "data" / "base_models" / "demo" / "tokenizer"
+__all__ = ["StudyResults"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,9 @@ class StudyResults:
     posts: pd.DataFrame
     post_tags: pd.DataFrame
     tag_frequencies: pd.DataFrame
+    tag_pairs: pd.DataFrame
     images: pd.DataFrame
+    provenance: pd.DataFrame
     image_audit: pd.DataFrame
     training_set: pd.DataFrame
     evaluation_grids: pd.DataFrame

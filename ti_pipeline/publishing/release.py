@@ -90,9 +90,7 @@ def _chosen(results: StudyResults) -> tuple[Released, Embedding]:
         variant_name=best.variant,
         variant=variant,
         checkpoint=rows[0],
-        attribution=attribution_table(
-            results.posts, results.training_set, results.images, curations_of(study, [best.variant])
-        ),
+        attribution=attribution_table(results.provenance, results.training_set, curations_of(study, [best.variant])),
         pt_path=f"a1111/{token}.pt",
         safetensors_path=f"safetensors/{token}.safetensors",
         has_preview=_preview(results, best.variant) is not None,

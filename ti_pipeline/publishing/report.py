@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
-from ti_pipeline.publishing.inputs import CLIP_TOKENIZER
 from ti_pipeline.publishing.untrusted import visible, web_address
-from ti_pipeline.publishing.verdict import OVERALL, boards, mismatches, place_of, verdict
+from ti_pipeline.publishing.verdict import OVERALL, boards, measures, mismatches, place_of, verdict
+from ti_pipeline.tagging.tokens import CLIP_TOKENIZER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from ti_pipeline.publishing.inputs import StudyResults
+    from ti_pipeline.tagging.advice import Advice
 
 __all__ = ["render_report", "write_report"]
 
@@ -86,18 +87,21 @@ def _context(results: StudyResults) -> dict[str, Any]:
     """Return everything the template shows."""
     study = results.study
     commonest_tags, plan_plots = figures.tag_plots(results)
+    compared = sections.compared_plans(results, CLIP_TOKENIZER)
     plots: dict[str, Any] = {
+        "compared_plot": figures.compared_plot(compared),
         "axis_plots": figures.axis_plots(results),
         "score_by_step": figures.score_by_step(results),
         "loss_curves": figures.loss_curves(results),
         "commonest_tags": commonest_tags,
         "plan_plots": plan_plots,
+        "coverage_curves": figures.coverage_curves(results),
         "training_sheet": figures.training_sheet(results),
         "crop_sheets": figures.crop_sheets(results),
     }
     spent = sum(len(one.data) for one in figures.pictures_in(plots))
     grids, lost = figures.grids(results, spent=spent)
-    cut = sections.cut_captions(results, CLIP_TOKENIZER)
+    advice = sections.vector_advice(results, CLIP_TOKENIZER)
     curations = sections.curation_facts(results)
     return plots | {
         "study": study,
@@ -106,16 +110,19 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "verdict": verdict(results),
         "boards": boards(results),
         "mismatches": _by_axis(results),
+        "measures": measures(results),
         "scorer": place_of(study.evaluation.scorer),
         "grids": grids,
         "stages": sections.stages(results),
         "curations": curations,
         "plans": sections.plan_facts(results),
-        "cut_captions": cut,
+        "advice": advice,
+        "compared_plans": list(compared.itertuples()),
+        "top_pairs": list(results.tag_pairs.head(20).itertuples()),
         "losses": sections.loss_facts(results),
         "recipe": sections.recipe(results),
         "commands": sections.commands(results),
-        "warnings": [*results.warnings, *lost, *_own_warnings(results, cut, curations)],
+        "warnings": [*results.warnings, *lost, *_own_warnings(results, advice, curations)],
         **_attribution(results),
     }
 
@@ -127,16 +134,9 @@ def _by_axis(results: StudyResults) -> dict[str, list[Any]]:
     return axes
 
 
-def _own_warnings(
-    results: StudyResults, cut: list[dict[str, Any]] | None, curations: list[dict[str, Any]]
-) -> list[str]:
+def _own_warnings(results: StudyResults, advice: list[Advice] | None, curations: list[dict[str, Any]]) -> list[str]:
     """Return what the tables themselves give reason to warn of."""
-    found = [
-        f"{row['variant']}: {row['cut']} of {row['captions']} captions lose their tail, its vectors leave "
-        f"{row['budget']} of 75 tokens"
-        for row in cut or []
-        if row["cut"]
-    ]
+    found = [f"{row.variant}: {words}" for row in advice or [] for words in row.warnings]
     found += [
         f"curation {curation['name']}: the share of {share['name']} is {share['reached']:.1%}, "
         f"wanted {share['target']:.1%}"
@@ -146,13 +146,18 @@ def _own_warnings(
     ]
     incomplete = results.evaluation_grids[results.evaluation_grids.missing > 0]
     found += [f"{row.grid}: {row.missing} pictures are missing" for row in incomplete.itertuples()]
+    found += [
+        f"{row.checkpoint}: {row.copies} of its pictures look like copies of pictures that were trained on"
+        for row in measures(results)
+        if row.copies
+    ]
     failed = int((results.images.status == "failed").sum())
     return [*found, f"{failed} pictures could not be fetched"] if failed else found
 
 
 def _attribution(results: StudyResults) -> dict[str, Any]:
     curations = attribution.curations_of(results.study, results.study.variants)
-    table = attribution.attribution_table(results.posts, results.training_set, results.images, curations)
+    table = attribution.attribution_table(results.provenance, results.training_set, curations)
     return {
         "artists": attribution.artists_counted(table),
         "attribution": list(table.head(_MOST_PICTURES_LISTED).itertuples()),

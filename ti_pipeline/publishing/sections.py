@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ti_pipeline.publishing.inputs import StudyResults
+    from ti_pipeline.tagging.advice import Advice
 
 __all__ = [
     "commands",
+    "compared_plans",
     "counted_reasons",
     "curation_facts",
-    "cut_captions",
     "loss_facts",
     "plan_facts",
     "recipe",
     "stages",
+    "vector_advice",
 ]
 
 _TOP_REASONS = 20
@@ -106,28 +108,36 @@ def _top(vocabulary: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(column): value for column, value in row.items()} for row in top.to_dict("records")]
 
 
-def cut_captions(results: StudyResults, tokenizer_folder: Path) -> list[dict[str, Any]] | None:
-    """Return, per variant, how many captions lose their tail to CLIP's 75 tokens; None without a tokenizer.
-
-    Counted with the variant's longest template line, so it is the worst case.
-    """
-    from ti_pipeline.tagging.captions import captions_over_budget, token_budget
+def vector_advice(results: StudyResults, tokenizer_folder: Path) -> list[Advice] | None:
+    """Return, per variant, how its vectors and captions suit each other; None without a tokenizer."""
+    from ti_pipeline.tagging.advice import advise
     from ti_pipeline.tagging.tokens import clip_tokenizer
 
     if not tokenizer_folder.is_dir():
         return None
     tokenizer = clip_tokenizer(tokenizer_folder)
-    rows = []
-    for name in results.study.variants:
-        variant = results.study.variant(name)
-        captions = results.captions.get(str(variant.captions))
-        if captions is None:
-            continue
-        template = max(variant.templates, key=len)
-        over = captions_over_budget(captions, vectors=variant.vectors, tokenizer=tokenizer, template=template)
-        budget = token_budget(variant.vectors)
-        rows.append({"variant": name, "budget": budget, "cut": len(over), "captions": len(captions)})
-    return rows
+    variants = {name: results.study.variant(name) for name in results.study.variants}
+    return [
+        advise(name, variant, results.vocabularies[plan], results.captions[plan], tokenizer)
+        for name, variant in variants.items()
+        if (plan := str(variant.captions)) in results.captions and plan in results.vocabularies
+    ]
+
+
+def compared_plans(results: StudyResults, tokenizer_folder: Path) -> pd.DataFrame:
+    """Return what each caption plan's vocabulary achieves, one row a plan (see `tagging.comparison.measures`)."""
+    import pandas as pd
+
+    from ti_pipeline.tagging.comparison import measures_of_tables
+    from ti_pipeline.tagging.tokens import clip_tokenizer
+
+    tokenizer = clip_tokenizer(tokenizer_folder) if tokenizer_folder.is_dir() else None
+    plans = [name for name in results.vocabularies if name in results.captions]
+    rows = [
+        {"strategy": name} | measures_of_tables(results.vocabularies[name], results.captions[name], tokenizer)
+        for name in plans
+    ]
+    return pd.DataFrame(rows)
 
 
 def loss_facts(results: StudyResults) -> list[dict[str, Any]]:

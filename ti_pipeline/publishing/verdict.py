@@ -15,14 +15,28 @@ if TYPE_CHECKING:
     from ti_pipeline.publishing.inputs import StudyResults
     from ti_pipeline.studies import BaseModelSource
 
-__all__ = ["Mismatches", "Standing", "Verdict", "boards", "mismatches", "place_of", "standings", "verdict"]
+__all__ = [
+    "Measures",
+    "Mismatches",
+    "Standing",
+    "Verdict",
+    "boards",
+    "measures",
+    "mismatches",
+    "place_of",
+    "standings",
+    "verdict",
+]
 
 OVERALL = "overall"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A checkpoint's row on one axis of the leaderboard; `low` and `high` bound the 95 % interval of `score`."""
+    """A checkpoint's row on one axis of the leaderboard; `low` and `high` bound the 95 % interval of `score`.
+
+    `behind` is its distance from the best of the axis, with its interval and the p value of the comparison.
+    """
 
     axis: str
     variant: str
@@ -33,8 +47,14 @@ class Standing:
     high: float
     pictures: int
     mismatches: int
+    behind: float
+    behind_low: float
+    behind_high: float
+    p: float
     rank: int
     tied: bool
+    pareto: bool
+    overfit: bool
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,8 @@ class Verdict:
     best: Standing
     runner_up: Standing | None
     tied: list[Standing]
+    pareto: list[Standing]  # beaten by no other on every axis at once
+    overfit: list[Standing]
     compared: int
     pictures: int
     axes: list[str]
@@ -52,7 +74,7 @@ class Verdict:
 
     @property
     def clear(self) -> bool:
-        """Tell whether no other checkpoint's interval reaches the best one's score."""
+        """Tell whether the best one can be told from every other checkpoint."""
         return not self.tied
 
 
@@ -68,6 +90,32 @@ class Mismatches:
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.counts))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """A checkpoint's means beside the scores that rank it, None where nothing was measured; `copies` is a count."""
+
+    checkpoint: str
+    prompt: float | None
+    diversity: float | None
+    kid: float | None
+    nearest: float | None
+    copies: int
+
+
+def measures(results: StudyResults) -> list[Measures]:
+    """Return the further measures of every scored checkpoint, in the order of variants and steps."""
+    found = []
+    for scores in results.evaluation_scores.values():
+        for (_, checkpoint), rows in scores.groupby(["step", "checkpoint"], sort=True):
+            means = rows.groupby("metric").score.mean()
+            prompt, diversity, kid, nearest = (
+                float(means[name]) if name in means else None for name in ("prompt", "diversity", "kid", "copy")
+            )
+            copied = int(rows.read_as[rows.metric == "copy"].notna().sum())
+            found.append(Measures(str(checkpoint), prompt, diversity, kid, nearest, copied))
+    return found
 
 
 def standings(results: StudyResults, axis: str) -> list[Standing]:
@@ -93,8 +141,14 @@ def _standing(row: Any) -> Standing:
         high=float(row.high),
         pictures=int(row.pictures),
         mismatches=int(row.mismatches),
+        behind=float(row.behind),
+        behind_low=float(row.behind_low),
+        behind_high=float(row.behind_high),
+        p=float(row.p),
         rank=int(row.rank),
         tied=bool(row.tied),
+        pareto=bool(row.pareto),
+        overfit=bool(row.overfit),
     )
 
 
@@ -111,6 +165,8 @@ def verdict(results: StudyResults) -> Verdict | None:
         best=best,
         runner_up=overall[1] if len(overall) > 1 else None,
         tied=[standing for standing in overall[1:] if standing.tied],
+        pareto=[standing for standing in overall if standing.pareto],
+        overfit=[standing for standing in overall if standing.overfit],
         compared=len(overall),
         pictures=judged,
         axes=list(single),

@@ -1,7 +1,7 @@
 """Sources: where posts and pictures come from. Every source speaks records in e621's shape.
 
 Here: dispatch by kind. Not here: the site's protocol (`e621`), drawings (`demo`), reading sidecars (`sidecars`,
-`folder`), searching the site (`search`), or fetching pictures (`pictures`).
+`folder`), searching the site (`search`) or its dump (`dump`), or fetching pictures (`pictures`).
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ if TYPE_CHECKING:
 
     from ti_pipeline.e621.client import E621Client
     from ti_pipeline.progress import Progress
-    from ti_pipeline.studies import DemoSource, E621Source, FolderSource
+    from ti_pipeline.sources.dump import Dumps
+    from ti_pipeline.studies import DemoSource, E621ExportSource, E621Source, FolderSource
 
 __all__ = ["Reading", "SourceError", "fetch_images", "fetch_posts"]
 
 
 def fetch_posts(
-    source: DemoSource | FolderSource | E621Source,
+    source: DemoSource | FolderSource | E621Source | E621ExportSource,
     *,
     folder: Path,
     answers: Path,
     client: Callable[[], E621Client],
+    dumps: Dumps | None = None,
     seed: int,
     ask_site: bool = True,
     progress: Progress | None = None,
 ) -> Reading:
-    """Return the records of a study's source; `folder` is that of the study file.
+    """Return the records of a study's source; `folder` is that of the study file, `dumps` where the site's dumps are
+    (beside the answers if nowhere else).
 
     What the site answers is kept in the folder `answers`; without `ask_site` it is taken from there. `progress` is
     told of posts as they come; without one, a terminal shows a bar. Raises `SourceError` when the study leaves open
@@ -55,4 +58,16 @@ def fetch_posts(
 
     if not ask_site:
         return kept_search(source, folder=answers)
-    return search_site(source, client, folder=answers, progress=progress or Bar())
+    if source.kind == "e621":
+        return search_site(source, client, folder=answers, progress=progress or Bar())
+    from ti_pipeline.sources.dump import Dumps, search_dump
+
+    return search_dump(
+        source,
+        client,
+        dumps=dumps or Dumps(answers),
+        study=folder,
+        folder=answers,
+        seed=seed,
+        progress=progress or Bar(),
+    )

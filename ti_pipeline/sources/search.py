@@ -1,7 +1,7 @@
 """A study's search on the site: asked page by page, resumed where it broke off, compared with the last time.
 
 Here: what is asked for, pages kept aside, posts that have left the search. Not here: the protocol (`e621.client`), the
-files of kept answers (`e621.answers`), or which records are used (`e621.policy`).
+files of kept answers (`e621.answers`), the site's dump (`dump`), or which records are used (`e621.policy`).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
     from ti_pipeline.e621.client import E621Client, Page
     from ti_pipeline.progress import Progress
-    from ti_pipeline.studies import E621Source
+    from ti_pipeline.studies import E621ExportSource, E621Source
 
-__all__ = ["kept_search", "search_site"]
+__all__ = ["Found", "Wanted", "answered", "kept_search", "search_site"]
 
 _LIMIT = re.compile(r"(?:^|(?<=\s))limit:(\d+)(?=\s|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class _Search:
+class Wanted:
     """What a study asks for: `limit` posts of `query`."""
 
     query: str
     limit: int
 
     @classmethod
-    def of(cls, source: E621Source) -> _Search:
+    def of(cls, source: E621Source | E621ExportSource) -> Wanted:
         """Read a study's source. Raises `SourceError` where it asks for nothing."""
         written = (source.query or "").strip()
         limits = [int(number) for number in _LIMIT.findall(written)]
@@ -49,6 +49,15 @@ class _Search:
         return cls(_limited_to_ratings(query, source.ratings), min(limits))
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search gave: records, remarks, and the id below which the limit cut posts off, if it did."""
+
+    records: Page
+    notes: list[str]
+    cut_below: int | None = None
+
+
 def search_site(source: E621Source, client: Callable[[], E621Client], *, folder: Path, progress: Progress) -> Reading:
     """Return the records of a study's search, and keep them as they came in `folder`; `client` makes who asks.
 
@@ -56,27 +65,39 @@ def search_site(source: E621Source, client: Callable[[], E621Client], *, folder:
     finds no more are records too, marked with why, so that nothing goes on using them. Raises `SourceError` where
     nothing is found, and what the client raises.
     """
-    wanted, path, site = _Search.of(source), _path(folder), client()
-    search = {"site": site.url, "query": wanted.query, "limit": wanted.limit}
+    wanted, site = Wanted.of(source), client()
+    return answered(wanted, site, lambda pages: _found(wanted, site, pages, progress), folder=folder)
+
+
+def answered(
+    wanted: Wanted, client: E621Client, find: Callable[[PagesAside], Found], *, folder: Path, **where: str
+) -> Reading:
+    """Return what `find` finds, kept in `folder` and compared with the last time.
+
+    `find` keeps complete pages aside, and is given those that are there. `where` tells searches of one query in
+    several places apart. Raises `SourceError` where nothing is found.
+    """
+    path = _path(folder)
+    search = {"site": client.url, "query": wanted.query, "limit": wanted.limit, **where}
     kept = read_answers(path)
     before = kept.records if kept is not None and kept.search == search else []
-    pages = PagesAside(folder, search | {"login": site.logged_in}, before=path)
-    found, notes = _found(wanted, site, pages, progress)
-    if not found:
+    pages = PagesAside(folder, search | {"login": client.logged_in}, before=path)
+    found = find(pages)
+    if not found.records:
         pages.discard()
         raise SourceError(f"source.query: the site finds no posts for {wanted.query!r}")
-    gone = _gone(wanted, before, found, site)
-    write_answers(path, search, [*found, *gone])
+    gone = _gone(before, found, client)
+    write_answers(path, search, [*found.records, *gone])
     pages.discard()
-    return Reading([*found, *gone], [*notes, *_news(before, found, gone)], path)
+    return Reading([*found.records, *gone], [*found.notes, *_news(before, found.records, gone)], path)
 
 
-def kept_search(source: E621Source, *, folder: Path) -> Reading:
+def kept_search(source: E621Source | E621ExportSource, *, folder: Path) -> Reading:
     """Return the records that the site gave for a study's search, without asking it again.
 
     Raises `SourceError` where none are kept, or those of another search.
     """
-    wanted, path = _Search.of(source), _path(folder)
+    wanted, path = Wanted.of(source), _path(folder)
     kept = read_answers(path)
     if kept is None:
         raise SourceError(f"{path} is not there: the site was not asked yet, so ask it")
@@ -89,8 +110,10 @@ def _path(folder: Path) -> Path:
     return folder / "posts.jsonl.gz"
 
 
-def _found(wanted: _Search, client: E621Client, pages: PagesAside, progress: Progress) -> tuple[Page, list[str]]:
-    """Return what the search finds, and remarks; every complete page is kept aside at once."""
+def _found(wanted: Wanted, client: E621Client, pages: PagesAside, progress: Progress) -> Found:
+    """Return what the site finds; every complete page is kept aside at once."""
+    from ti_pipeline.e621.client import is_ordered
+
     count = client.count(wanted.query)
     done = pages.read()
     found = [record for page in done for record in page]
@@ -105,19 +128,18 @@ def _found(wanted: _Search, client: E621Client, pages: PagesAside, progress: Pro
     if len(found) < expected:
         progress(len(found), len(found), "posts")
         notes.append(f"{len(found)} of them came: others have gone meanwhile, or run again")
-    return found, notes
+    cut = len(found) >= wanted.limit and not is_ordered(wanted.query)
+    return Found(found, notes, min(record["id"] for record in found) if cut else None)
 
 
-def _gone(wanted: _Search, before: Page, found: Page, client: E621Client) -> Page:
+def _gone(before: Page, found: Found, client: E621Client) -> Page:
     """Return the posts of the last time that the search finds no more, as the site shows them now.
 
     Where the limit cuts a search off, older posts that newer ones pushed out have not gone anywhere.
     """
-    from ti_pipeline.e621.client import is_ordered
-
-    there = {record["id"] for record in found}
-    cut = len(found) >= wanted.limit and not is_ordered(wanted.query)
-    missing = [record for record in before if record["id"] not in there and not (cut and record["id"] < min(there))]
+    there = {record["id"] for record in found.records}
+    lowest = 0 if found.cut_below is None else found.cut_below
+    missing = [record for record in before if record["id"] not in there and record["id"] >= lowest]
     # Once gone, a post is asked about no more: if it comes back, the search finds it.
     known = [record for record in missing if LEFT_SEARCH in record]
     asked = [record["id"] for record in missing if LEFT_SEARCH not in record]

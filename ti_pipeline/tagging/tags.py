@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    Numbers = NDArray[np.int64]
+    Numbers = NDArray[np.integer[Any]]
 
 __all__ = ["post_tags_table"]
 
+_AT_ONCE = 100_000  # posts
 # White space alone names nothing. The control characters that Unicode also counts as spaces do: they are data.
 _BLANK = re.compile(r"[^\S\x1c-\x1f\x85]*")
 
@@ -38,40 +39,60 @@ def post_tags_table(posts: pd.DataFrame, aliases: pd.DataFrame | None = None) ->
     from ti_pipeline.schemas import TABLES
 
     kept = posts[posts.status == "kept"].sort_values("post_id")
-    rows, codes, categories, found = _flattened(kept)
+    slices, found = _encoded_slices(kept)
     names, renumbered = _resolved(found, aliases)
-    codes = renumbered[codes]
-    named = codes >= 0
-    if not named.any():
-        return TABLES["post_tags"].empty()
-    # One number per (post, tag, category): sorted, a pair's first number is its first category.
     width = len(CATEGORIES)
-    numbers = np.sort((rows[named] * len(names) + codes[named]) * width + categories[named])
-    pairs, category = np.divmod(numbers, width)
-    first = np.append(True, pairs[1:] != pairs[:-1])
-    row, tag = np.divmod(pairs[first], len(names))
-    votes = np.bincount(tag * width + category[first], minlength=len(names) * width).reshape(-1, width)
+    votes = np.zeros(len(names) * width, dtype=np.int64)
+    rows, tags = [], []
+    while slices:  # taken apart on the way, so that uses are in memory only once
+        row, codes, category = slices.pop(0)
+        tag = renumbered[codes]
+        named = tag >= 0
+        # One number per (post, tag, category): sorted, a pair's first number is its first category.
+        numbers = np.sort((row[named] * len(names) + tag[named]) * width + category[named])
+        pairs, categories = np.divmod(numbers, width)
+        first = np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]
+        row, tag = np.divmod(pairs[first], max(1, len(names)))
+        votes += np.bincount(tag * width + categories[first], minlength=len(votes))
+        rows.append(row.astype(np.int32))
+        tags.append(tag.astype(np.int32))
+    tag = np.concatenate(tags) if tags else np.empty(0, dtype=np.int32)
+    if not len(tag):
+        return TABLES["post_tags"].empty()
+    category_of = votes.reshape(-1, width).argmax(axis=1).astype(np.int8)
     return pd.DataFrame(
         {
-            "post_id": kept.post_id.to_numpy(dtype=np.int64)[row],
-            "tag": _strings(names, tag),
-            "category": _strings(list(CATEGORIES), votes.argmax(axis=1)[tag]),
+            "post_id": kept.post_id.to_numpy(dtype=np.int64)[np.concatenate(rows)],
+            "tag": _words(names, tag),
+            "category": _words(list(CATEGORIES), category_of[tag]),
         }
     )
 
 
-def _flattened(kept: pd.DataFrame) -> tuple[Numbers, Numbers, Numbers, list[str]]:
-    """Return for each tag of each post its row in `kept`, its place among the names, its category; and the names."""
+def _encoded_slices(kept: pd.DataFrame) -> tuple[list[tuple[Numbers, Numbers, Numbers]], list[str]]:
+    """Return, per slice of posts, each use's row in `kept`, its place among the names and its category; and the names.
+
+    A slice at a time: the text of millions of posts is never in Arrow's memory beside Python's.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lists = [pa.array(kept[f"tags_{c}"].tolist(), pa.large_list(pa.large_string())) for c in CATEGORIES]
-    encoded = pa.chunked_array([pc.list_flatten(column).dictionary_encode() for column in lists]).unify_dictionaries()
-    rows = np.concatenate([pc.list_parent_indices(column).to_numpy() for column in lists])
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
-    categories = np.repeat(np.arange(len(CATEGORIES)), [len(chunk) for chunk in encoded.chunks])
-    return rows, codes, categories, encoded.chunk(0).dictionary.to_pylist()
+    place: dict[str, int] = {}
+    slices = []
+    columns = [kept[f"tags_{category}"] for category in CATEGORIES]
+    for start in range(0, len(kept), _AT_ONCE):
+        parts = []
+        for number, column in enumerate(columns):
+            lists = pa.array(column.iloc[start : start + _AT_ONCE].tolist(), pa.large_list(pa.large_string()))
+            encoded = pc.list_flatten(lists).dictionary_encode()
+            known = [place.setdefault(name, len(place)) for name in encoded.dictionary.to_pylist()]
+            codes = np.array(known, dtype=np.int32)[encoded.indices.to_numpy()]
+            rows = pc.list_parent_indices(lists).to_numpy() + start
+            parts.append((rows, codes, np.full(len(codes), number, dtype=np.int8)))
+        row, code, category = (np.concatenate(part) for part in zip(*parts, strict=True))
+        slices.append((row, code, category))
+    return slices, list(place)
 
 
 def _resolved(found: list[str], aliases: pd.DataFrame | None) -> tuple[list[str], Numbers]:
@@ -85,9 +106,8 @@ def _resolved(found: list[str], aliases: pd.DataFrame | None) -> tuple[list[str]
     return names, np.array([place.get(name, -1) for name in final], dtype=np.int64)
 
 
-def _strings(names: list[str], codes: Numbers) -> pd.Series[Any]:
-    """Return the names at `codes` as a column of text, without making Python objects of them."""
-    import pyarrow as pa
+def _words(names: list[str], codes: Numbers) -> pd.Series[Any]:
+    """Return the names at `codes` as a dictionary-encoded column: four bytes a use, however long the names."""
+    import pandas as pd
 
-    column: pd.Series[Any] = pa.array(names, pa.large_string()).take(pa.array(codes)).to_pandas()
-    return column.astype("str")
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(names, dtype="str")))

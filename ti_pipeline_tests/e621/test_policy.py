@@ -29,6 +29,16 @@ SPELLINGS = {
     "qualified": lambda tag: f"{tag}_(lore)",
     "qualified with space": lambda tag: f"{tag} (lore)",
     "parentheses": lambda tag: f"({tag})",
+    "weight": lambda tag: f"({tag}:1.2)",
+    "whole weight": lambda tag: f"[{tag} : 2]",
+    "bare weight": lambda tag: f"{tag}:0.8",
+    "escaped parentheses": lambda tag: tag.replace("(", "\\(").replace(")", "\\)"),
+    "escaped qualifier": lambda tag: f"{tag}_\\(lore\\)",
+    "soft hyphens": "\u00ad".join,
+    "isolates": lambda tag: f"\u2067{tag}\u2069",
+    "fillers": lambda tag: tag[0] + "\u3164" + tag[1:],
+    "control characters": "\x00".join,
+    "mathematical": lambda tag: "".join(chr(ord(c) - 97 + 0x1D41A) if "a" <= c <= "z" else c for c in tag),
 }
 
 
@@ -45,6 +55,7 @@ def test_no_spelling_lets_an_excluded_tag_through(tag):
     policy = ContentPolicy()
     assert policy.refuses_tags(["wolf", tag]) is not None
     assert policy.refuses(post(tags={"a_new_category": [tag]})) is not None
+    assert policy.refuses(post(locked_tags=[tag])) is not None
     for text in (tag, f"wolf, {tag}, tail", f"a picture of {tag} by someone", f"[{tag}:1.2]", f"(wolf|{tag})"):
         with pytest.raises(PolicyError, match=r"variants\.a\.token"):
             policy.require_clean_text(text, "variants.a.token")
@@ -149,7 +160,8 @@ def test_line_endings_of_another_system_are_no_damage(tmp_path, monkeypatch):
         ({"locked_tags": ["-young"]}, None),
         ({"tags": {"artist": ["avoid_posting"]}}, "do-not-post"),
         ({"tags": {"general": "solo"}}, None),
-        ({"tags": None}, None),
+        ({"tags": {}}, None),
+        ({"tags": None}, "no tags are told"),
     ],
 )
 def test_each_rule_has_its_reason(changes, reason):
@@ -163,7 +175,7 @@ def test_artists(tmp_path):
     names.write_text("# asked by mail\nSome One\n\nsketcher_(artist)  # since 2026\n", encoding="utf-8")
     implications = pd.DataFrame({"antecedent": ["ink", "inky"], "consequent": ["avoid_posting", "ink"]})
     aliases = pd.DataFrame({"antecedent": ["some_one", "inc"], "consequent": ["someone_new", "ink"]})
-    policy = load_policy(opt_out_file=names, implications=implications, aliases=aliases)
+    policy = load_policy(opt_out_files=[names], implications=implications, aliases=aliases)
 
     def reason(artist: str, policy: ContentPolicy = policy) -> str | None:
         return policy.refuses(post(tags={"artist": [artist]}))
@@ -178,7 +190,7 @@ def test_artists(tmp_path):
     assert policy.refuses(post(tags={"general": ["some one"]})) == "artist opted out"  # flat tags have no categories
     assert reason("ink", load_policy(do_not_post="keep", implications=implications)) is None
     with pytest.raises(PolicyError, match="opt_out_file"):
-        load_policy(opt_out_file=tmp_path / "absent.txt")
+        load_policy(opt_out_files=[tmp_path / "absent.txt"])
 
 
 @pytest.mark.parametrize("setting", [{"ratings": ("s", "x")}, {"ratings": ()}, {"do_not_post": "maybe"}])

@@ -70,7 +70,7 @@ def test_wrong_types_are_a_reason_not_a_crash(changes, field):
 
 
 def test_missing_and_unknown_fields_are_nothing_special():
-    bare = {"id": 3, "rating": "s", "file": {"url": "https://example.org/a.png"}, "novelty": {"a": [1]}}
+    bare = {"id": 3, "rating": "s", "tags": {}, "file": {"url": "https://example.org/a.png"}, "novelty": {"a": [1]}}
     table = posts_table([bare, post(4, tags={"mood": ["calm"]})], POLICY)
     assert list(table.status) == ["kept", "kept"]
     assert CONTRACT.problems(table) == []
@@ -131,8 +131,45 @@ def test_recorded_posts_meet_the_contract_and_lose_nothing():
             assert (row.file_url, row.file_size) == (record["file"]["url"], record["file"]["size"])
 
 
+def newer_record() -> dict:
+    return json.loads((E621 / "post_legacy_4842101.json").read_text(encoding="utf-8"))["post"]
+
+
 @needs_shared
 def test_a_record_of_the_newer_schema():
-    record = json.loads((E621 / "post_legacy_4842101.json").read_text(encoding="utf-8"))["post"]
-    row = posts_table([record], POLICY).iloc[0]
+    row = posts_table([newer_record()], POLICY).iloc[0]
     assert (row.status, row.score, row.tags_artist) == ("kept", 3772, ["akeivi"])
+
+
+# By the reference: what may be null, what older records lack, and what may yet come.
+NULLABLE = ("updated_at", "duration", "preview.url", "preview.alt", "sample.url", "sample.alt", "approver_id")
+LATER = ("tags.contributor", "uploader_name", "preview.alt", "sample.alt", "vote", "duration", "has_notes")
+
+
+def changed(record: dict, field: str, *value: object) -> dict:
+    """Return a record with another value of a field, or without it."""
+    outer, _, inner = field.partition(".")
+    if inner:
+        return record | {outer: changed(record[outer], inner, *value)}
+    return {key: found for key, found in record.items() if key != outer} | dict(zip([outer], value, strict=False))
+
+
+@needs_shared
+@pytest.mark.parametrize("schema", ["2020", "2026"])
+def test_other_recordings_of_the_same_posts_give_the_same_row(schema):
+    record = newer_record() if schema == "2026" else recorded_posts()[0]
+    row = posts_table([record], POLICY)
+    assert row.status[0] == "kept"
+    others = [
+        *(changed(record, field, None) for field in (*NULLABLE, "tags.contributor", "relationships.parent_id")),
+        *(changed(record, field) for field in LATER),
+        changed(record, "tags.to_come", []),
+        changed(record, "file.to_come", {"a": [None]}),
+        changed(record, "to_come", ["x"]),
+        changed(record, "created_at", dt.datetime.fromisoformat(record["created_at"]).astimezone(dt.UTC).isoformat()),
+        changed(record, "score.down", record["score"]["down"] - 100),  # the total is not always the sum
+    ]
+    for other in others:
+        pd.testing.assert_frame_equal(posts_table([other], POLICY), row)
+    assert posts_table([changed(record, "file.url", None)], POLICY).reason[0].startswith("no link")
+    assert posts_table([changed(record, "tags.to_come", ["young"])], POLICY).reason[0] == "excluded tag young"

@@ -47,6 +47,7 @@ def cell(**changes: Any) -> Cell:
             "token": "ember",
             "embedding_sha256": "0" * 64,
             "clip_skip": 1,
+            "long_prompts": "cut",
             "base_identity": "1" * 64,
             **changes,
         }

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ti_pipeline.e621.policy import PolicyError
+from ti_pipeline.e621.policy import ContentPolicy, PolicyError, load_policy
 from ti_pipeline.evaluation import runs, scorers
 from ti_pipeline.evaluation.runs import render_variants
 from ti_pipeline.files import sha256_of
@@ -16,11 +16,11 @@ from ti_pipeline.study_files import LoadedStudy
 AXES = {"sky": {"prompt": "[name], blue HERE", "search": "HERE", "values": ["sea", "city"]}}
 
 
-def loaded(base_folder: Path, axes: dict[str, object], exclude: list[str]) -> LoadedStudy:
+def loaded(base_folder: Path, axes: dict[str, object]) -> LoadedStudy:
     study = Study.model_validate(
         {
             "name": "s",
-            "source": {"kind": "demo", "exclude_tags": exclude},
+            "source": {"kind": "demo"},
             "base_models": {"b": {"folder": str(base_folder)}},
             "variants": {"v": {"vectors": 2, "base": "b", "steps": 1, "token": "ember"}},
             "evaluation": {"axes": axes, "seeds": [6], "sizes": [64], "samplers": [{"steps": 1}]},
@@ -44,8 +44,14 @@ def trained(root: Path) -> pd.DataFrame:
     )
 
 
+def render(
+    study: LoadedStudy, table: pd.DataFrame, root: Path, policy: ContentPolicy | None = None
+) -> dict[str, pd.DataFrame]:
+    return render_variants({"s__v": (study, "v", table)}, policies={"s": policy or ContentPolicy()}, root=root)
+
+
 def test_a_variant_is_rendered_from_its_files(base_folder: Path, tmp_path: Path) -> None:
-    tables = render_variants({"s__v": (loaded(base_folder, AXES, []), "v", trained(tmp_path))}, root=tmp_path)
+    tables = render(loaded(base_folder, AXES), trained(tmp_path), tmp_path)
     assert TABLES["evaluation_images"].problems(tables["s__v"]) == []
     assert tables["s__v"].prompt.tolist() == ["ember, blue sea", "ember, blue city"]
     assert all((tmp_path / path).exists() for path in tables["s__v"].path)
@@ -55,15 +61,18 @@ def test_a_swapped_embedding_file_is_refused(base_folder: Path, tmp_path: Path) 
     table = trained(tmp_path)
     save_safetensors(tmp_path / table.safetensors_path[0], Embedding("v-1", torch.zeros(2, 32), step=1))
     with pytest.raises(EmbeddingFileError, match=r"v-1\.safetensors is gone or was changed"):
-        render_variants({"s__v": (loaded(base_folder, AXES, []), "v", table)}, root=tmp_path)
+        render(loaded(base_folder, AXES), table, tmp_path)
 
 
 def test_a_prompt_that_becomes_an_excluded_tag_only_when_put_together_is_refused(
     base_folder: Path, tmp_path: Path
 ) -> None:
-    study = loaded(base_folder, AXES, ["blue_city"])
+    # Neither word is excluded by itself, and only the catalog knows that `blue_city` is.
+    aliases = pd.DataFrame({"antecedent": ["blue_city"], "consequent": ["sad_town"]})
+    implications = pd.DataFrame({"antecedent": ["sad_town"], "consequent": ["gloom"]})
+    policy = load_policy(exclude_tags=["gloom"], aliases=aliases, implications=implications)
     with pytest.raises(PolicyError, match=r"s\.yaml: evaluation\.axes\.sky with the value 'city'"):
-        render_variants({"s__v": (study, "v", trained(tmp_path))}, root=tmp_path)
+        render(loaded(base_folder, AXES), trained(tmp_path), tmp_path, policy)
     assert not (tmp_path / "evaluation").exists()
 
 

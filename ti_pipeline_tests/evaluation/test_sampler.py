@@ -14,7 +14,7 @@ from ti_pipeline.inversion.base_models import Base
 from ti_pipeline.inversion.embedding_files import Embedding, save_safetensors
 from ti_pipeline_tests.evaluation.conftest import cell
 
-SAMPLERS = ("DDIM", "Euler a")
+SAMPLERS = ("DDIM", "Euler a", "DPM++ 2M Karras")
 
 
 @pytest.fixture
@@ -33,11 +33,16 @@ def test_a_cell_equals_diffusers_own_pipeline(
     name: str, kind: dict[str, str], pipeline, base: Base, embeddings: dict[str, Embedding], tmp_path: Path
 ) -> None:
     """The peer: StableDiffusionPipeline with the embedding loaded by its own load_textual_inversion."""
-    from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+    import diffusers
 
-    scheduler = {"DDIM": DDIMScheduler, "Euler a": EulerAncestralDiscreteScheduler}[name]
+    # Names and settings as in diffusers' own table of A1111's samplers.
+    scheduler, settings = {
+        "DDIM": (diffusers.DDIMScheduler, {}),
+        "Euler a": (diffusers.EulerAncestralDiscreteScheduler, {}),
+        "DPM++ 2M Karras": (diffusers.DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    }[name]
     base = dataclasses.replace(base, scheduler_config=base.scheduler_config | kind)
-    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **kind)
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **kind, **settings)
     save_safetensors(tmp_path / "ember.safetensors", embeddings["v-1"])
     pipeline.load_textual_inversion(str(tmp_path / "ember.safetensors"), token="ember")
     theirs = pipeline(

@@ -129,7 +129,7 @@ def test_an_axis_of_one_value_has_no_match(scorer: Scorer, tmp_path: Path) -> No
     images = drawn(tmp_path).iloc[:1]
     one = {"background": Axis(prompt="[name], city", values=["city"])}
     table = score_images(images, one, scorer, root=tmp_path, references=[tmp_path / "0.png"])
-    assert table.metric.tolist() == ["concept"]
+    assert table.metric.tolist() == ["concept", "prompt"]
     assert TABLES["evaluation_scores"].problems(table) == []
 
 
@@ -153,3 +153,39 @@ def test_a_picture_of_any_shape_is_cut_to_the_middle(scorer: Scorer, tmp_path: P
     wide.save(tmp_path / "wide.png")
     one, other = scorer.image_features([tmp_path / "square.png", tmp_path / "wide.png"])
     torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+
+
+def test_pictures_are_compared_with_prompts_with_each_other_and_with_what_was_trained_on(
+    scorer: Scorer, tmp_path: Path
+) -> None:
+    images = pd.concat([drawn(tmp_path), drawn(tmp_path).assign(cell=[*"4567"], seed=7)], ignore_index=True)
+    for name, eyes in (("41", "blue"), ("42", "green")):  # as near to each other as pictures of one character are
+        bust(Attributes(species="bear", background="sky", **PLAIN | {"eyes": eyes})).save(tmp_path / f"{name}.png")
+    (tmp_path / "77.png").write_bytes((tmp_path / "1.png").read_bytes())
+    trained = [tmp_path / name for name in ("41.png", "42.png", "77.png")]
+    table = score_images(images, AXES, scorer, root=tmp_path, references=[], trained=trained)
+    assert TABLES["evaluation_scores"].problems(table) == []
+    by_metric = {name: rows.set_index("cell") for name, rows in table.groupby("metric")}
+    assert set(by_metric) == {"match", "probability", "prompt", "diversity", "copy"}
+    assert by_metric["diversity"].score.to_numpy() == pytest.approx(0, abs=1e-5), "both seeds show the same picture"
+    assert by_metric["copy"].read_as.dropna().to_dict() == {"1": "77", "5": "77"}
+    assert by_metric["copy"].score["1"] == pytest.approx(1, abs=1e-5)
+    seen, said = scorer.image_features([tmp_path / "2.png"]), scorer.text_features(["onsen"])
+    assert by_metric["prompt"].score["2"] == pytest.approx(float(seen @ said.T), abs=1e-5)
+
+
+def test_kid_is_there_once_both_sides_have_enough_pictures(scorer: Scorer, tmp_path: Path) -> None:
+    images = drawn(tmp_path)
+    many = pd.concat([images.assign(cell=images.cell + f"/{n}", seed=n) for n in range(3)], ignore_index=True)
+    trained = [tmp_path / f"{n % 4}.png" for n in range(12)]
+    assert "kid" not in set(score_images(images, AXES, scorer, root=tmp_path, references=[], trained=trained).metric)
+    table = score_images(many, AXES, scorer, root=tmp_path, references=[], trained=trained)
+    kid = table[table.metric == "kid"].score
+    assert len(kid) == 12
+    others = []
+    for n in range(12):
+        path = tmp_path / f"other{n}.png"
+        bust(Attributes(species="bear", background="sky", **PLAIN | {"colour": "red"})).save(path)
+        others.append(path)
+    far = score_images(many, AXES, scorer, root=tmp_path, references=[], trained=others)
+    assert far[far.metric == "kid"].score.mean() > kid.mean() + 0.1

@@ -40,17 +40,6 @@ def test_a_search_text_only_inside_the_mark_is_an_error() -> None:
         replaced(Axis(prompt="[name], wolf", values=["am", "lion"]), "lion", "ember")
 
 
-@pytest.mark.parametrize("name", ["overall", "concept"])
-def test_axes_named_like_the_leaderboards_own_are_refused(name: str) -> None:
-    with pytest.raises(SuiteError, match=rf"evaluation\.axes\.{name}: this name is taken"):
-        axes_of(study(axes={name: {"prompt": "[name], c", "values": ["c"]}}))
-
-
-def test_variants_named_like_the_folder_of_the_grids_are_refused() -> None:
-    with pytest.raises(SuiteError, match=r"variants\.grids: this name is taken"):
-        cells_for(study(), "grids", checkpoints(1), "base")
-
-
 def test_without_checkpoints_there_is_nothing_to_evaluate() -> None:
     with pytest.raises(SuiteError, match="no checkpoints"):
         chosen_checkpoints(checkpoints(), 3)

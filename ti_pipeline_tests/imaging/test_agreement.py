@@ -1,8 +1,10 @@
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from ti_pipeline.imaging.agreement import QUESTIONS, agreement
 from ti_pipeline.imaging.audit import audit_images
-from ti_pipeline_tests.imaging.pictures import drawing, subject_scene
+from ti_pipeline_tests.imaging.pictures import subject_scene
 from ti_pipeline_tests.imaging.tables import images_table, tags_table
 
 
@@ -33,7 +35,8 @@ def test_every_picture_falls_into_one_cell():
 
 def test_a_mistagged_picture_is_found(tmp_path):
     subject_scene(300, 200, (100, 50, 200, 150), grain=0).save(tmp_path / "plain.png")
-    drawing(300, 200).save(tmp_path / "busy.png")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "busy.png")
     audit = audit_images(images_table({1: "plain.png", 2: "busy.png"}), root=tmp_path)
     row = agreement(audit, tags_table({2: ["simple_background"]})).set_index("question").loc["simple_background"]
     assert (row.only_pixels_posts, row.only_tags_posts) == ([1], [2])

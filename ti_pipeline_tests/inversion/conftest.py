@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -57,7 +58,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_job(root: Path, bases_folder: Path):
-    """Return a function that makes a job of the study `s`; keywords are the variant's values."""
+    """Return a function that makes a job of the study `s`; keywords are the variant's values, `more` crop sets."""
     import pandas as pd
 
     paths = [f"crops/{post}.png" for post in POSTS]
@@ -73,10 +74,11 @@ def make_job(root: Path, bases_folder: Path):
     words = ["wolf, snow", "wolf, red fur", "", "fox, city, night", "wolf"]
     captions = pd.DataFrame({"post_id": POSTS, "caption": words})
 
-    def make(name: str, *, source: str = "tiny", **values) -> VariantJob:
+    def make(name: str, *, source: str = "tiny", more=MappingProxyType({}), **values) -> VariantJob:
         defaults = {"vectors": 2, "base": "tiny", "captions": "none", "crop": "64", "resolution": 64, "steps": 6}
         variant = Variant(**(defaults | {"seed": 5, "token": name, "checkpoint_every": 3} | values))
         place = BaseModelSource(folder=source)
-        return VariantJob("s", name, variant, place, bases_folder, crops, captions, root / "embeddings" / "s" / name)
+        folder = root / "embeddings" / "s" / name
+        return VariantJob("s", name, variant, place, bases_folder, {"64": crops, **more}, captions, folder)
 
     return make

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ti_pipeline.inversion.base_models import BaseModelError
-from ti_pipeline.inversion.conditioning import encode_prompts, encode_tokens, prompt_length, prompt_tokens
+from ti_pipeline.inversion.conditioning import (
+    chunks_of,
+    encode_prompts,
+    encode_tokens,
+    joined,
+    prompt_length,
+    prompt_tokens,
+)
 from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors
 
 PROMPTS = ["a photo of a cat", "wolf, red fur, " * 40, "", "Zwölf Boxkämpfer 狐 🦊"]
@@ -20,9 +27,9 @@ def test_ordinary_prompts_equal_transformers_own_forward(base):
     assert ids[0, :7].tolist() == [START, 320, 1125, 539, 320, 2368, END]
     with torch.no_grad():
         expected = base.text_encoder(ids, output_hidden_states=True)
-    assert torch.allclose(encode_prompts(base, PROMPTS, {}), expected.last_hidden_state, atol=1e-5)
+    assert torch.allclose(encode_prompts(base, PROMPTS, {}).states, expected.last_hidden_state, atol=1e-5)
     skipped = base.text_encoder.final_layer_norm(expected.hidden_states[-2])
-    assert torch.allclose(encode_prompts(base, PROMPTS, {}, clip_skip=2), skipped, atol=1e-5)
+    assert torch.allclose(encode_prompts(base, PROMPTS, {}, clip_skip=2).states, skipped, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["pt", "safetensors"])
@@ -39,7 +46,7 @@ def test_embeddings_equal_diffusers_own_loading(base, bases_folder, tmp_path, ki
     with torch.no_grad():
         for prompt in prompts:
             expected, _ = pipeline.encode_prompt(prompt, "cpu", 1, False)
-            assert torch.allclose(encode_prompts(base, [prompt], {"zzember": learned}), expected, atol=1e-5)
+            assert torch.allclose(encode_prompts(base, [prompt], {"zzember": learned}).states, expected, atol=1e-5)
 
 
 def test_names_are_found_as_a1111_does(base):
@@ -58,17 +65,17 @@ def test_prompt_length_counts_vectors(base):
 
 def test_gradients_reach_every_vector_shown_and_no_other(base):
     shown, unseen = (noise(4, 32).requires_grad_() for _ in range(2))
-    encode_prompts(base, ["a photo of zzember"], {"zzember": shown, "qqother": unseen}).square().sum().backward()
+    encode_prompts(base, ["a photo of zzember"], {"zzember": shown, "qqother": unseen}).states.square().sum().backward()
     assert bool((shown.grad.norm(dim=1) > 0).all())
     assert float(unseen.grad.abs().max()) == 0
     cut = noise(75, 32).requires_grad_()
-    encode_prompts(base, ["a photo of zzember"], {"zzember": cut}).square().sum().backward()
+    encode_prompts(base, ["a photo of zzember"], {"zzember": cut}).states.square().sum().backward()
     assert (cut.grad.norm(dim=1) > 0).tolist() == [True] * 72 + [False] * 3
 
 
 def test_a_prompt_that_does_not_show_the_embedding_still_has_a_gradient_of_zero(base):
     vectors = noise(2, 32).requires_grad_()
-    encode_prompts(base, ["cat " * 80 + "zzember"], {"zzember": vectors}).sum().backward()
+    encode_prompts(base, ["cat " * 80 + "zzember"], {"zzember": vectors}).states.sum().backward()
     assert float(vectors.grad.abs().max()) == 0
 
 
@@ -79,7 +86,9 @@ def test_gradients_equal_those_of_a_grown_vocabulary(base):
     learned = noise(3, 32)
     ours = learned.clone().requires_grad_()
     weights = noise(2, 77, 32)
-    (encode_prompts(base, ["zzember wolf", "wolf zzember zzember"], {"zzember": ours}) * weights).sum().backward()
+    (
+        encode_prompts(base, ["zzember wolf", "wolf zzember zzember"], {"zzember": ours}).states * weights
+    ).sum().backward()
 
     encoder = copy.deepcopy(base.text_encoder)
     table = encoder.get_input_embeddings()
@@ -98,9 +107,9 @@ def test_rows_may_show_different_embeddings_of_one_name(base):
     first, second = noise(2, 32), -noise(2, 32)
     row = prompt_tokens(base.tokenizer, "zzember in the snow", {"zzember": 2})
     rows = [[t if isinstance(t, int) else (key, t[1]) for t in row] for key in ("a", "b")]
-    together = encode_tokens(base, rows, {"a": first, "b": second})
+    together = encode_tokens(base, [[row] for row in rows], {"a": first, "b": second}).states
     for found, vectors in zip(together, (first, second), strict=True):
-        alone = encode_prompts(base, ["zzember in the snow"], {"zzember": vectors})[0]
+        alone = encode_prompts(base, ["zzember in the snow"], {"zzember": vectors}).states[0]
         assert torch.allclose(found, alone, atol=1e-5)
 
 
@@ -111,3 +120,40 @@ def test_wrong_widths_and_too_deep_clip_skips_are_refused(base):
         BaseModelError, match="clip_skip 3 is deeper than the text encoder of 'tiny', which has 2 layers"
     ):
         encode_prompts(base, ["cat"], {}, clip_skip=3)
+
+
+def test_long_prompts_are_cut_into_chunks_that_keep_embeddings_whole():
+    embedding = [("e", i) for i in range(10)]
+    tokens = [*range(70), *embedding, *range(100, 160), *embedding, 7]
+    chunks = chunks_of(tokens, long_prompts="chunks")
+    assert chunks == [list(range(70)), [*embedding, *range(100, 160)], [*embedding, 7]]
+    assert chunks_of(tokens) == [tokens[:75]]
+    assert chunks_of([], long_prompts="chunks") == [[]]
+    assert [len(c) for c in chunks_of(list(range(150)), long_prompts="chunks")] == [75, 75]
+    twice = [*embedding, *embedding]
+    assert chunks_of([*range(60), *twice], long_prompts="chunks") == [[*range(60), *embedding], embedding]
+
+
+def test_chunks_stand_one_after_another_and_padding_changes_nothing(base):
+    words = "wolf red fur snow night city " * 20  # 120 tokens
+    tokens = base.tokenizer(words, add_special_tokens=False).input_ids
+    long = encode_prompts(base, [words], {}, long_prompts="chunks")
+    assert long.mask is None
+    rows = [[START, *part, END] + [END] * (75 - len(part)) for part in (tokens[:75], tokens[75:])]
+    with torch.no_grad():
+        expected = base.text_encoder(torch.tensor(rows)).last_hidden_state
+    assert torch.allclose(long.states[0], expected.flatten(0, 1), atol=1e-5)
+
+    short = encode_prompts(base, ["wolf"], {}, long_prompts="chunks")
+    both = joined([short, long])
+    assert both.states.shape == (2, 154, 32)
+    assert both.mask.sum(dim=1).tolist() == [77, 154]
+    assert torch.equal(encode_prompts(base, ["wolf", words], {}, long_prompts="chunks").mask, both.mask)
+    noisy, times = noise(2, 4, 8, 8), torch.tensor([10, 900])
+    with torch.no_grad():
+        together = base.unet(noisy, times, **both.options()).sample
+        alone = [
+            base.unet(noisy[i : i + 1], times[i : i + 1], encoder_hidden_states=part.states).sample
+            for i, part in enumerate((short, long))
+        ]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)

@@ -60,6 +60,16 @@ def test_prompts_are_filled_in():
     assert make("[name], [filewords]", "wolf (species)") == "ember, wolf (species)"
 
 
+def test_the_first_tags_stay_where_they_are():
+    caption = ", ".join(f"t{i}" for i in range(20))
+    for i in range(5):
+        rng = generator(0, "prompt", i)
+        tags = prompt_of(["[filewords]"], "x", caption, rng, shuffle=True, drop=0.5, keep=2).split(", ")
+        assert tags[:2] == ["t0", "t1"]
+        assert tags[2:] != sorted(tags[2:], key=lambda tag: int(tag[1:]))
+        assert 2 < len(tags) < 20
+
+
 def test_tags_are_dropped_at_the_given_rate():
     caption = ", ".join(f"t{i}" for i in range(100))
     left = [

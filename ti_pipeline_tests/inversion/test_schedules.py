@@ -2,7 +2,7 @@
 
 import pytest
 
-from ti_pipeline.inversion.schedules import ScheduleError, parse_learning_rate
+from ti_pipeline.inversion.schedules import LearningRate, ScheduleError, parse_learning_rate
 
 
 def test_a_rate_holds_while_fewer_updates_are_done_than_its_number():
@@ -34,3 +34,21 @@ def test_a_single_number_holds_for_ever(written):
 def test_malformed_rates_name_the_position(written, position):
     with pytest.raises(ScheduleError, match=f"position {position}:"):
         parse_learning_rate(written)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 40), (7, 40), (7, None), (0, None)])
+def test_warm_up_and_cosine_are_those_of_diffusers(warmup, steps):
+    import torch
+    from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.02)
+    theirs = (
+        get_cosine_schedule_with_warmup(optimizer, warmup, steps)
+        if steps
+        else get_constant_schedule_with_warmup(optimizer, warmup)
+    )
+    ours = LearningRate(((0.02, float("inf")),), warmup, steps)
+    for done in range(40):
+        assert ours.at(done) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        theirs.step()

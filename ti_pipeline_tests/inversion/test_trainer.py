@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from ti_pipeline.inversion import trainer
+from ti_pipeline.inversion.base_models import BaseModelError
 from ti_pipeline.inversion.draws import generator, normal, pictures_of
 from ti_pipeline.inversion.latents import Latents
-from ti_pipeline.inversion.trainer import signal_levels, train, validation_loss
-from ti_pipeline.inversion.variant_state import Pictures, Run, initial_vectors, update_count
+from ti_pipeline.inversion.trainer import loss_weights, quarter_errors, signal_levels, train, validation_loss
+from ti_pipeline.inversion.variant_state import Pictures, Run, StartError, initial_vectors, update_count
 from ti_pipeline.studies import BaseModelSource, Variant
 
 CAPTIONS = ["wolf, snow", "red fur", "", "fox, city, night"]
@@ -105,6 +106,7 @@ def test_together_equals_alone(base64):
         "a": {"vectors": 1},
         "b": {"vectors": 8, "seed": 9, "learning_rate": "0.01:7, 0.001", "batch_size": 2, "gradient_clip": 0.001},
         "c": {"vectors": 4, "steps": 9, "gradient_accumulation": 2, "shuffle_tags": True, "drop_tags": 0.3},
+        "e": {"vectors": 70, "steps": 20, "templates": ["photo of [name], [filewords]"], "long_prompts": "chunks"},
         "d": {"vectors": 4, "steps": 20, "latents": "random", "templates": ["[name] of [filewords]", "art by [name]"]},
     }
     together = {key: run_of(base64, key, **({"steps": 20} | values)) for key, values in settings.items()}
@@ -132,8 +134,8 @@ def test_accumulation_is_the_mean_gradient_of_its_micro_steps(base64, monkeypatc
     for micro in range(2):
         fresh = run_of(base64, gradient_accumulation=2)
         fresh.micro = micro
-        (loss,) = trainer._losses(base64, [fresh], [trainer._draw(fresh, base64, levels)])
-        expected += torch.autograd.grad(loss, fresh.vectors)[0] / 2
+        (errors,) = trainer._errors(base64, [fresh], [trainer._draw(fresh, base64, levels)])
+        expected += torch.autograd.grad(errors.mean(), fresh.vectors)[0] / 2
     assert torch.allclose(gradients[0], expected, atol=1e-15)
 
 
@@ -167,17 +169,17 @@ def test_the_loss_falls_where_there_is_something_to_learn(base, monkeypatch):
     """A target that a few known vectors reach: the UNet's own prediction under another embedding."""
     run = run_of(base, steps=60, learning_rate=0.05, initializer="")
     aim = noise(3, 32, seed=3)
-    plain = trainer._losses
+    plain = trainer._errors
 
     def distilled(b, runs, batches):
         with torch.no_grad():
             row = [("t", i) for i in range(3)]
-            states = trainer.encode_tokens(b, [row] * len(batches[0].prompts), {"t": aim})
+            states = trainer.encode_tokens(b, [[row]] * len(batches[0].prompts), {"t": aim}).states
             target = b.unet(batches[0].noisy, batches[0].timesteps, encoder_hidden_states=states).sample
         batch = dataclasses.replace(batches[0], target=target, prompts=[runs[0].name] * len(batches[0].prompts))
         return plain(b, runs, [batch])
 
-    monkeypatch.setattr(trainer, "_losses", distilled)
+    monkeypatch.setattr(trainer, "_errors", distilled)
     train_all(base, run)
     losses = [row[0] for row in run.log]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
@@ -194,9 +196,116 @@ def test_steps_or_epochs_whichever_ends_first(base):
 def test_initial_vectors_are_spread_over_the_text(base):
     table = base.text_encoder.get_input_embeddings().weight
     cat, dog = base.tokenizer("cat dog", add_special_tokens=False).input_ids
-    assert torch.equal(initial_vectors(base, "cat dog", 5), table[[cat, cat, cat, dog, dog]])
-    assert torch.equal(initial_vectors(base, "cat dog", 1), table[[cat]])
-    assert torch.equal(initial_vectors(base, "", 2), torch.zeros(2, 32))
+
+    def start(text: str, vectors: int) -> torch.Tensor:
+        return initial_vectors(base, variant(initializer=text, vectors=vectors))
+
+    assert torch.equal(start("cat dog", 5), table[[cat, cat, cat, dog, dog]])
+    assert torch.equal(start("cat dog", 1), table[[cat]])
+    assert torch.equal(start("", 2), torch.zeros(2, 32))
+
+
+def test_initial_vectors_of_the_vocabulary_have_its_mean_and_deviation(base):
+    table = base.text_encoder.get_input_embeddings().weight.detach()
+    drawn = torch.cat([initial_vectors(base, variant(start="vocabulary", vectors=75, seed=s)) for s in range(60)])
+    assert torch.allclose(drawn.mean(0), table.mean(0), atol=5 * float(table.std(0).max()) / 4500**0.5)
+    assert torch.allclose(drawn.std(0), table.std(0), rtol=0.1)
+    assert len({tuple(row.tolist()) for row in drawn}) == len(drawn)
+    one = variant(start="vocabulary", vectors=4, seed=3)
+    assert torch.equal(initial_vectors(base, one), initial_vectors(base, one))
+
+
+def test_initial_vectors_of_somebody_elses_file(base, tmp_path):
+    from safetensors.torch import save_file
+
+    theirs = noise(2, 32)
+    save_file({"emb_params": theirs}, tmp_path / "theirs.safetensors")
+    torch.save({"*": theirs[0]}, tmp_path / "one.bin")
+    save_file({"emb_params": noise(2, 16)}, tmp_path / "wide.safetensors")
+
+    def start(file: str, vectors: int) -> torch.Tensor:
+        settings = variant(start="file", initializer_file=file, vectors=vectors)
+        return initial_vectors(base, settings, folder=tmp_path)
+
+    assert torch.equal(start("theirs.safetensors", 2), theirs)
+    assert torch.equal(start(str(tmp_path / "theirs.safetensors"), 5), theirs[[0, 0, 0, 1, 1]])
+    assert torch.equal(start("one.bin", 1), theirs[:1])
+    with pytest.raises(StartError, match="has 2 vectors and the variant 1: set vectors to 2 or more"):
+        start("theirs.safetensors", 1)
+    with pytest.raises(BaseModelError, match="width 16"):
+        start("wide.safetensors", 2)
+    with pytest.raises(StartError, match=r"none\.pt is not there"):
+        start("none.pt", 2)
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "prodigy"])
+def test_other_optimizers_are_their_libraries_own(base, optimizer):
+    import lion_pytorch
+    import prodigyopt
+
+    kinds = {"lion": lion_pytorch.Lion, "prodigy": prodigyopt.Prodigy}
+    run = run_of(base, optimizer=optimizer, learning_rate=1.0 if optimizer == "prodigy" else 0.001, steps=6)
+    halves = [run_of(base, optimizer=optimizer, learning_rate=run.variant.learning_rate, steps=n) for n in (3, 6)]
+    assert type(run.optimizer) is kinds[optimizer]
+    train_all(base, run)
+    assert float((run.vectors - run.initial).detach().norm()) > 0
+    train_all(base, halves[0])
+    halves[1].restore(copy.deepcopy(halves[0].state()))
+    train_all(base, halves[1])
+    assert torch.equal(halves[1].vectors, run.vectors), "going on from a state changed the result"
+
+
+def test_offset_noise_shifts_whole_channels_by_its_deviation(base):
+    plain, offset = (run_of(base, batch_size=4, steps=200, noise_offset=share) for share in (0.0, 0.5))
+    levels = signal_levels(base)
+    shifts = []
+    for done in range(200):
+        plain.done = offset.done = done
+        shift = trainer._draw(offset, base, levels).target - trainer._draw(plain, base, levels).target
+        assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-5)
+        shifts.append(shift[:, :, 0, 0])
+    assert float(torch.cat(shifts).std()) == pytest.approx(0.5, rel=0.05)
+
+
+def test_checkpoints_hold_the_moving_average_of_diffusers(base):
+    from diffusers.training_utils import EMAModel
+
+    run = run_of(base, ema_decay=0.7, steps=12, checkpoint_every=4, held_out=1)
+    follower = EMAModel([run.initial.clone()], decay=0.7)
+    for stop in range(1, 13):
+        run.steps = stop
+        train(base, [run], save=lambda *_: None)
+        follower.step([run.vectors])
+        assert torch.allclose(run.result, follower.shadow_params[0], atol=1e-6)
+    assert not torch.allclose(run.result, run.vectors, atol=1e-4)
+    averaged = run_of(base, held_out=1)
+    averaged.vectors = run.result
+    assert run.checkpoints[-1]["validation_loss"] == pytest.approx(validation_loss(base, averaged), rel=1e-6)
+    assert run.checkpoints[-1]["mean_norm"] == pytest.approx(float(run.result.norm(dim=1).mean()), rel=1e-6)
+
+
+def test_vectors_grow_no_longer_than_their_limit(base):
+    typical = float(base.text_encoder.get_input_embeddings().weight.norm(dim=1).mean())
+    free, held = (run_of(base, str(limit), learning_rate=0.5, steps=8, max_norm=limit) for limit in (None, 1.5))
+    train_all(base, free, held)
+    assert float(free.vectors.detach().norm(dim=1).max()) > 2 * typical
+    assert float(held.vectors.detach().norm(dim=1).max()) <= 1.5 * typical * (1 + 1e-6)
+    shorter = run_of(base, learning_rate=1e-6, steps=1, max_norm=1e3)
+    before = shorter.vectors.detach().clone()
+    train_all(base, shorter)
+    assert torch.allclose(shorter.vectors, before, atol=1e-5), "short vectors are left alone"
+
+
+def test_patience_ends_training_and_the_others_go_on(base, monkeypatch):
+    told = iter([3.0, 2.0, 2.5, 2.0, 1.0, 1.0])
+    monkeypatch.setattr(trainer, "validation_loss", lambda _, run: next(told) if run.key == "a" else None)
+    stopped, other = run_of(base, "a", steps=9, checkpoint_every=1, patience=2), run_of(base, "b", steps=9)
+    train_all(base, stopped, other)
+    assert [c["validation_loss"] for c in stopped.checkpoints] == [3.0, 2.0, 2.5, 2.0]
+    assert (stopped.done, other.done) == (4, 9)
+    again = run_of(base, "a", steps=9, checkpoint_every=1, patience=2)
+    again.restore(copy.deepcopy(stopped.state()))
+    assert again.ended
 
 
 def test_numbers_that_break_name_step_pictures_and_timesteps_and_others_go_on(base):
@@ -240,7 +349,7 @@ def trainer_states(base, prompt: str, vectors: torch.Tensor) -> torch.Tensor:
     from ti_pipeline.inversion.conditioning import encode_prompts
 
     with torch.no_grad():
-        return encode_prompts(base, [prompt], {"zzember": vectors})
+        return encode_prompts(base, [prompt], {"zzember": vectors}).states
 
 
 def test_half_precision_stays_near_and_keeps_float32_vectors(base, bases_folder):
@@ -267,3 +376,63 @@ def test_once_latents_depend_on_the_picture_and_not_on_its_neighbours(base):
     mean = run_of(base, latents="deterministic").latents
     assert torch.allclose(mean, two.latents.mean * base.vae.config.scaling_factor)
     assert run_of(base, latents="random").latents is None
+
+
+def test_errors_are_told_apart_by_quarters_of_the_timesteps(base):
+    settings = {"steps": 12, "batch_size": 3, "gradient_accumulation": 2, "min_snr_gamma": 1.0}
+    run = run_of(base, **settings)
+    train_all(base, run)
+    quarters = quarter_errors(run, 1000)
+    assert len(quarters) == 12
+    seen = 0
+    for done, row in enumerate(quarters):
+        drawn = [generator(4, "timestep", done, micro).integers(1000, size=3) for micro in range(2)]
+        times = [int(t) for part in drawn for t in part]
+        errors = run.log[done][3:]
+        for part in range(4):
+            own = [e for e, t in zip(errors, times, strict=True) if 250 * part <= t < 250 * (part + 1)]
+            assert row[part] == (pytest.approx(sum(own) / len(own)) if own else None)
+            seen += bool(own)
+        weights = loss_weights(signal_levels(base)[times], "epsilon", 1.0)
+        weighted = sum(float(w) * e for w, e in zip(weights, errors, strict=True)) / len(errors)
+        assert run.log[done][0] == pytest.approx(weighted, rel=1e-5)
+    assert 24 < seen < 48
+
+
+def test_nearest_tokens_are_those_of_the_largest_cosine(base):
+    run = run_of(base, initializer="wolf cat", vectors=2, steps=1, learning_rate=1e-6)
+    train_all(base, run)
+    (row,) = run.checkpoints
+    assert row["nearest_tokens"] == "wolf cat"
+    assert row["nearest_cosine"] == pytest.approx(1, abs=1e-5)
+    table = base.text_encoder.get_input_embeddings().weight.detach().double()
+    other = run_of(base, start="vocabulary", vectors=2)
+    train_all(base, other)
+    cosines = [[float(torch.cosine_similarity(v.double(), w, dim=0)) for w in table] for v in other.vectors.detach()]
+    assert other.checkpoints[-1]["nearest_cosine"] == pytest.approx(sum(map(max, cosines)) / 2, rel=1e-5)
+
+
+def staged(base, **values) -> Run:
+    both = pictures(6)
+    shown = Pictures(both.post_ids, both.captions, both.latents, stages=[0, 0, 0, 0, 1, 1])
+    parts = [{"crop": "plain", "steps": 6, "learning_rate": "0.01:2, 0.004"}, {"crop": "busy", "steps": 5}]
+    settings = variant(steps=None, stages=parts, learning_rate=0.001, **values)
+    return Run.start("a", settings, base, shown, pictures(0))
+
+
+def test_stages_follow_one_another_with_their_own_pictures_and_rates(base):
+    run = staged(base)
+    assert run.steps == 11
+    shown = [trainer._chosen(run, done, 0)[0] for done in range(11)]
+    assert sorted(shown[:4]) == [0, 1, 2, 3]
+    assert set(shown[:6]) <= {0, 1, 2, 3}
+    assert sorted(shown[6:8]) == sorted(shown[8:10]) == [4, 5]
+    assert [run.rate.at(done) for done in range(11)] == [0.01] * 2 + [0.004] * 4 + [0.001] * 5
+    assert [run.epoch(done) for done in (0, 3, 4, 5, 6, 7, 8, 10)] == [
+        (1, 1), (1, 4), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (5, 1)
+    ]  # fmt: skip
+    train_all(base, run)
+    first = Run.start("a", variant(steps=6, learning_rate="0.01:2, 0.004"), base, pictures(4), pictures(0))
+    first.latents = run.latents[:4]
+    train_all(base, first)
+    assert [row[0] for row in first.log] == pytest.approx([row[0] for row in run.log[:6]], rel=1e-6)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ti_pipeline.inversion import base_models, training_runs
+from ti_pipeline.inversion import base_models, trainer, training_runs
 from ti_pipeline.inversion.base_models import BaseModelError, load_base
 from ti_pipeline.inversion.embedding_files import load_embedding
 from ti_pipeline.inversion.trainer import TrainingError
@@ -108,7 +109,7 @@ def test_inputs_are_part_of_the_fingerprint(root, make_job, changed):
     if changed == "captions":
         job = dataclasses.replace(job, captions=job.captions.assign(caption="lion"))
     elif changed == "crops":
-        job = dataclasses.replace(job, crops=job.crops[job.crops.post_id != 12])
+        job = dataclasses.replace(job, crops={"64": job.crops["64"][job.crops["64"].post_id != 12]})
     else:
         job = make_job("v2", source="v")
     assert not train_variants([job], root=root)["s__v2"].reused
@@ -210,13 +211,13 @@ def test_a_killed_process_goes_on_to_identical_bytes(root, make_job, tmp_path_fa
 
 
 @pytest.mark.parametrize("harm", ["cut", "junk", "other fingerprint", "checkpoint gone"])
-def test_an_unusable_state_means_beginning_again(root, make_job, monkeypatch, harm):
+def test_an_unusable_state_means_going_on_from_an_earlier_one_or_beginning_again(root, make_job, monkeypatch, harm):
     job = make_job("a")
     train_variants([job], root=root)
     whole = files(job.folder)
     plain = training_runs._finish
     (job.folder / "training.json").unlink()
-    monkeypatch.setattr(training_runs, "_finish", lambda *_: (_ for _ in ()).throw(StoppedError))
+    monkeypatch.setattr(training_runs, "_finish", lambda *_, **__: (_ for _ in ()).throw(StoppedError))
     with pytest.raises(StoppedError):
         train_variants([job], root=root)
     monkeypatch.setattr(training_runs, "_finish", plain)
@@ -232,7 +233,11 @@ def test_an_unusable_state_means_beginning_again(root, make_job, monkeypatch, ha
         torch.save(content | {"fingerprint": "0" * 64}, state)
     (job.folder / "a-99.pt").write_bytes(b"stale")
     (job.folder / "mine.txt").write_text("somebody's own file stays")
+    updates = []
+    plain_update = trainer._update
+    monkeypatch.setattr(trainer, "_update", lambda run, scale: (updates.append(run.done), plain_update(run, scale)))
     train_variants([job], root=root)
+    assert updates == ([0, 1, 2, 3, 4, 5] if harm == "checkpoint gone" else [3, 4, 5])
     found = files(job.folder)
     assert found.pop("mine.txt")
     assert found == whole
@@ -265,7 +270,9 @@ def test_bad_jobs_stop_before_anything_is_trained(root, make_job):
     good = make_job("a")
     job = make_job("b")
     bad = {
-        "no picture to train on": dataclasses.replace(job, crops=job.crops[job.crops.split == "validation"]),
+        "no picture to train on": dataclasses.replace(
+            job, crops={"64": job.crops["64"][job.crops["64"].split == "validation"]}
+        ),
         r"no caption for posts \[12\]": dataclasses.replace(job, captions=job.captions[job.captions.post_id != 12]),
     }
     for words, wrong in bad.items():
@@ -307,7 +314,7 @@ def test_too_little_memory_gives_advice(root, make_job, monkeypatch):
     def exhausted(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainer, "_losses", exhausted)
+    monkeypatch.setattr(trainer, "_errors", exhausted)
     with pytest.raises(TrainingError, match=r"s__a: the GPU's memory .* batch_size"):
         train_variants([make_job("a")], root=root)
 
@@ -323,3 +330,40 @@ def test_the_record_tells_what_was_kept(root, make_job):
     train_variants([job], root=root)
     record = json.loads((job.folder / "training.json").read_text())
     assert record["files"] == {k: v for k, v in files(job.folder).items() if k != "training.json"}
+
+
+def test_going_on_from_a_file_is_part_of_the_fingerprint_and_its_absence_is_told(root, make_job, bases_folder):
+    theirs = root / "theirs.pt"
+    shutil.copy(_trained(root, make_job, "v2") / "v2-6.pt", theirs)
+    job = make_job("more", start="file", initializer_file=str(theirs), learning_rate=1e-9)
+    train_variants([job], root=root)
+    found = load_embedding(root / "embeddings" / "s" / "more" / "more-6.pt").vectors
+    assert torch.allclose(found, load_embedding(theirs).vectors, atol=1e-6)
+    assert train_variants([job], root=root)["s__more"].reused
+    shutil.copy(root / "embeddings" / "s" / "v2" / "v2-3.pt", theirs)
+    assert not train_variants([job], root=root)["s__more"].reused
+    theirs.unlink()
+    with pytest.raises(TrainingError, match=r"s__more: initializer_file: .*theirs\.pt is not there"):
+        train_variants([job], root=root)
+
+
+def _trained(root: Path, make_job, name: str) -> Path:
+    train_variants([make_job(name)], root=root)
+    return root / "embeddings" / "s" / name
+
+
+def test_stages_train_on_their_own_crop_sets_and_hold_out_what_none_of_them_trains_on(root, make_job):
+    crops = make_job("x").crops["64"]
+    # In the second set 31 is trained on and 12 is held out, but 12 was trained on before: nothing is left to measure.
+    busy = crops[crops.post_id.isin([12, 31])].assign(split=["validation", "train"])
+    stages = [{"crop": "64", "steps": 4}, {"crop": "busy", "steps": 2, "learning_rate": 0.001}]
+    job = make_job("a", more={"busy": busy}, stages=stages, crop=None, steps=None)
+    result = train_variants([job], root=root)["s__a"]
+    assert result.losses.learning_rate.tolist() == [0.005] * 4 + [0.001] * 2
+    assert result.losses.epoch.tolist() == [1, 1, 1, 1, 2, 3]
+    assert result.checkpoints.validation_loss.isna().all()
+    assert train_variants([job], root=root)["s__a"].reused
+    changed = dataclasses.replace(job, crops=dict(job.crops) | {"busy": busy.assign(split=["train", "train"])})
+    assert not train_variants([changed], root=root)["s__a"].reused
+    with pytest.raises(TrainingError, match="no picture to train on in its crop set 'busy'"):
+        train_variants([dataclasses.replace(job, crops=dict(job.crops) | {"busy": busy.iloc[:1]})], root=root)

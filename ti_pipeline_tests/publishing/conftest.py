@@ -12,6 +12,7 @@ from PIL import Image
 from ti_pipeline.inversion.embedding_files import Embedding, save_pt, save_safetensors, short_hash
 from ti_pipeline.publishing.inputs import StudyResults
 from ti_pipeline.schemas import TABLES
+from ti_pipeline.sources.provenance import provenance_table
 from ti_pipeline.studies import Study
 
 HOSTILE_TAGS = [
@@ -39,6 +40,7 @@ STUDY_TEXT = "name: tiny\n# </pre><script>alert(6)</script> \u202e\n"
 AXES = {"species": ["wolf", "tiger"], "clothing": ["shirt", "coat"]}
 # Mismatches per checkpoint in the order of the steps, out of 4 pictures (2 values × 2 seeds).
 WRONG = {("species", "a"): [3, 1], ("species", "b"): [2, 2], ("clothing", "a"): [1, 0], ("clothing", "b"): [4, 2]}
+PAIR = {"tag": "<b>", "other": "wolf", "count": 7, "jaccard": 0.875, "pmi": 1.5, "implied": True}
 OVERALL = {"a-20": (0.875, 0.7, 1.0), "a-10": (0.5, 0.2, 0.8), "b-20": (0.5, 0.3, 0.9), "b-10": (0.25, 0.0, 0.5)}
 
 
@@ -54,7 +56,7 @@ def build_study():
             "crops": {"sizes": [64]},
             "captions": {"plan": {"per_image": 2}},
             "common": {"base": "base", "steps": 20, "token": "{study}-{variant}", "learning_rate": "0.02:10, 0.005"},
-            "variants": {"a": {"vectors": 2, "clip_skip": 2}, "b": {"vectors": 70}},
+            "variants": {"a": {"vectors": 2, "clip_skip": 2}, "b": {"vectors": 70, "long_prompts": "cut"}},
             "evaluation": {
                 "scorer": {"folder": "/home/someone/clip"},
                 "axes": {name: {"prompt": f"{v[0]}, [name]", "values": v} for name, v in AXES.items()},
@@ -121,9 +123,11 @@ def picture_tables(root):
         {"post_id": n, "status": "ok", "reason": "", "split": split[n], "path": f"crops/tiny/64/{n}.png", "size": 64}
         for n in range(1, 5)
     ]
-    return {
-        "posts": frame("posts", posts),
-        "images": frame("images", images),
+    for row in images[:4]:
+        row["sha256"] = hashlib.sha256((root / row["path"]).read_bytes()).hexdigest()
+    tables = {"posts": frame("posts", posts), "images": frame("images", images)}
+    return tables | {
+        "provenance": provenance_table(**tables, root=root, source=build_study().source),
         "image_audit": frame("image_audit", audit),
         "training_set": frame("training_set", training),
         "crops": {"64": frame("crops", crops)},
@@ -135,13 +139,18 @@ def tag_tables():
     tags = [
         {
             "tag": tag, "category": "general", "count": n, "share": n / len(counts), "rank": i, "category_rank": i,
-            "category_share": n / sum(counts),
+            "category_share": n / sum(counts), "first_post": 1, "last_post": n,
         }
         for i, (tag, n) in enumerate(zip(HOSTILE_TAGS, counts, strict=True), start=1)
     ]  # fmt: skip
     vocabulary = [
         {k: row[k] for k in ("tag", "category", "count", "share")}
-        | {"kept": row["rank"] <= 9, "reason": "share <1>" if row["rank"] <= 9 else "in the drop list"}
+        | {
+            "captions": row["count"],
+            "kept": row["rank"] <= 9,
+            "rule": "budgets",
+            "reason": "share <1>" if row["rank"] <= 9 else "in the drop list",
+        }
         for row in tags
     ]
     captions = [
@@ -151,6 +160,7 @@ def tag_tables():
     return {
         "post_tags": frame("post_tags", [{"post_id": 1, "tag": t, "category": "general"} for t in HOSTILE_TAGS]),
         "tag_frequencies": frame("tag_frequencies", tags),
+        "tag_pairs": frame("tag_pairs", [PAIR]),
         "vocabularies": {"plan": frame("vocabulary", vocabulary)},
         "captions": {"plan": frame("captions", captions)},
     }
@@ -172,7 +182,7 @@ def trained_tables(root):
                     "pt_path": f"embeddings/tiny/{variant}/{name}.pt",
                     "safetensors_path": f"embeddings/tiny/{variant}/{name}.safetensors", "sha256": hashes[0],
                     "pt_sha256": hashes[1], "short_hash": short_hash(tensor), "moved": 1.0, "mean_norm": 1.0,
-                    "mean_loss": 0.4,
+                    "mean_loss": 0.4, "nearest_tokens": "wolf " * vectors, "nearest_cosine": 0.9,
                 }
             )  # fmt: skip
         embeddings[variant] = frame("embedding", rows)
@@ -227,7 +237,8 @@ def evaluation_tables(root):
             {
                 "axis": "overall", "variant": variant, "checkpoint": checkpoint, "step": int(step), "score": score,
                 "low": low, "high": high, "pictures": 8, "mismatches": wrong, "rank": rank, "best": rank == 1,
-                "tied": high >= 0.875,
+                "tied": high >= 0.875, "behind": 0.875 - score, "behind_low": 0.1, "behind_high": 0.6, "p": 0.031,
+                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10",
             }
         )  # fmt: skip
     return {

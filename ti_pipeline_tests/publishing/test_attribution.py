@@ -21,7 +21,7 @@ def kept(curation, post_id, split):
 
 
 def test_every_used_picture_is_there_with_its_people(results):
-    table = attribution_table(results.posts, results.training_set, results.images, ["default"])
+    table = attribution_table(results.provenance, results.training_set, ["default"])
     assert table.post_id.tolist() == [1, 2, 3, 4]
     assert table.artists.tolist() == [[ARTIST], [ARTIST], [], []]  # conditional_dnp is a remark
     assert table.sources.tolist() == [SOURCES, [], [], []]
@@ -42,31 +42,24 @@ def test_only_the_curations_asked_for_and_training_wins(results):
             kept("z", 4, "train"),
         ],
     )
-    table = attribution_table(results.posts, training, results.images, ["x", "y"])
+    table = attribution_table(results.provenance, training, ["x", "y"])
     assert list(zip(table.post_id, table.split, strict=True)) == [(1, "train"), (3, "validation")]
-    assert attribution_table(results.posts, training, results.images, []).empty
-
-
-def test_pages_only_for_posts_of_the_site(results):
-    urls = ["file:///pictures/1.png", "demo://ember/2", "https://e621.net.evil.example/3.png", "https://e926.net/4.png"]
-    posts = results.posts.assign(file_url=[*urls, None, None])
-    table = attribution_table(posts, results.training_set, results.images, ["default"])
-    assert table.page.tolist() == [None, None, None, "https://e621.net/posts/4"]
+    assert attribution_table(results.provenance, training, []).empty
 
 
 def test_a_picture_without_provenance_is_an_error(results):
-    with pytest.raises(ValueError, match=r"no provenance for 1 pictures, e\.g\. post 3: make `posts` again"):
-        attribution_table(results.posts[results.posts.post_id != 3], results.training_set, results.images, ["default"])
+    with pytest.raises(ValueError, match=r"no provenance for 1 pictures, e\.g\. post 3: run the job prepare"):
+        attribution_table(results.provenance[results.provenance.post_id != 3], results.training_set, ["default"])
 
 
 def test_no_pictures_at_all():
-    empty = attribution_table(*(TABLES[t].empty() for t in ("posts", "training_set", "images")), ["default"])
+    empty = attribution_table(*(TABLES[t].empty() for t in ("provenance", "training_set")), ["default"])
     assert artists_counted(empty) == []
-    assert attribution_csv(empty) == "post_id,artists,contributors,sources,page,md5,split\n"
+    assert attribution_csv(empty) == "post_id,artists,contributors,sources,page,licence,md5,split\n"
 
 
 def test_csv_reads_back(results):
-    table = attribution_table(results.posts, results.training_set, results.images, ["default"])
+    table = attribution_table(results.provenance, results.training_set, ["default"])
     rows = list(csv.DictReader(io.StringIO(attribution_csv(table), newline="")))
     assert [int(row["post_id"]) for row in rows] == [1, 2, 3, 4]
     assert rows[0]["artists"] == ARTIST

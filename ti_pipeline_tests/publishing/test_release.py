@@ -182,7 +182,7 @@ def test_card_tells_only_what_the_leaderboard_measured(card):
         (axis, 0.875, 8, 1, 1) for axis in ("overall", "clothing", "species")
     ]
     assert "best of 4 checkpoints" in card
-    assert "too close to call\nagainst b-20 (their intervals reach its score)" in card
+    assert "too close to call\nagainst b-20 (on the same prompts and seeds they cannot be told from it)" in card
     assert "| pictures | 3 trained on, 1 held out |" in card
 
 

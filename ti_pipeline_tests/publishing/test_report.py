@@ -130,7 +130,12 @@ def test_the_decision_comes_first_and_is_honest(page_text):
     decision = text[text.index("Decision", text.index("Make it again")) : text.index("Warnings")]
     assert "a-20 (a after 20 updates)" in decision
     assert "Overall score 0.875, 95 % interval 0.700–1.000, best of 4 checkpoints" in decision
-    assert "Too close to call: the interval of 1 other checkpoint reaches its score: b-20" in decision
+    assert (
+        "Too close to call: 1 other checkpoint cannot be told from it on the same prompts and seeds: b-20" in decision
+    )
+    assert "beaten by no other on every axis at once, so a maker may prefer it for one axis: a-20, b-20." in decision
+    assert "Overfitting: b-10 is nearer to the concept than an earlier checkpoint of the variant" in decision
+    assert "a-10 0.500 0.200–0.800 8 4 0.375 (0.100 to 0.600) 0.031 no" in text
     assert "Runner-up: a-10 0.500 (0.200–0.800)" in decision
     assert "species a-20 and 1 tied 0.875 0.700–1.000" in page_text
     assert "Judged on 8 pictures" in decision
@@ -140,7 +145,7 @@ def test_the_decision_comes_first_and_is_honest(page_text):
 def test_a_clear_winner_is_called_clear(results):
     board = results.leaderboard.assign(tied=lambda table: table["rank"] == 1)
     text = Page(render_report(dataclasses.replace(results, leaderboard=board))).text
-    assert "No other checkpoint's interval reaches its score." in text
+    assert "It leads every other checkpoint on the same prompts and seeds by more than chance." in text
     assert "Too close to call" not in text
 
 
@@ -160,8 +165,12 @@ def test_a_clear_winner_is_called_clear(results):
         "1 pictures could not be fetched",
         "9 tags kept, 3 dropped",
         "4 captions, 12.5 tags on average; 0 without a tag; 0 shortened",
-        "a 73 0 4 b 5 4 4",  # tokens left, captions cut, captions
-        "b: 4 of 4 captions lose their tail, its vectors leave 5 of 75 tokens",
+        "a 2 73 25.0 0 4 9 12.5",  # vectors, tokens left, mean tokens, captions longer, captions, tags, tags a picture
+        "b 70 5 25.0 4 4 9 12.5",
+        "b: 4 of 4 captions are longer than the 5 tokens that 70 vectors leave: they lose their tail",
+        "b: 70 vectors for 9 tags: too many vectors for few tags give strange pictures",
+        "<b> wolf 7 0.875 1.50 yes",  # a pair of tags with its numbers
+        "plan 9 100.0 % 100.0 % 12.5",  # a plan side by side with others: tags, covered, well covered, tags a picture
         "The 4 pictures remain their artists'.",
         "unknown artist 2",
         '"dagster/asset_partition_range_start": "tiny__a", "dagster/asset_partition_range_end": "tiny__b"}\'',
@@ -186,7 +195,16 @@ def test_before_anything_is_measured(nothing_measured):
 
 
 def test_empty_tables_make_a_page_too(nothing_measured):
-    tables = ("posts", "post_tags", "tag_frequencies", "images", "image_audit", "training_set")
+    tables = (
+        "posts",
+        "post_tags",
+        "tag_frequencies",
+        "tag_pairs",
+        "images",
+        "provenance",
+        "image_audit",
+        "training_set",
+    )
     empty = dataclasses.replace(
         nothing_measured, **{t: TABLES[t].empty() for t in tables}, crops={}, captions={}, vocabularies={}
     )

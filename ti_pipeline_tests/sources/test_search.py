@@ -3,7 +3,6 @@
 import copy
 import os
 import random
-import re
 import time
 
 import pytest
@@ -45,19 +44,6 @@ def table(reading):
     found = posts_table(reading.records, ContentPolicy())
     assert TABLES["posts"].problems(found) == []
     return found.set_index("post_id")
-
-
-def knows_ids(site: Emulator) -> Emulator:
-    """Teach an emulator that does not know `id:` searches what they find."""
-    search = site.site._search
-
-    def with_ids(text: str):
-        wanted = re.search(r"id:([\d,]+)", text)
-        found = search(text.replace(wanted[0], "") if wanted else text)
-        return [row for row in found if wanted is None or str(row["id"]) in wanted[1].split(",")]
-
-    site.site._search = with_ids
-    return site
 
 
 @pytest.mark.parametrize(
@@ -243,7 +229,7 @@ def _many() -> list[dict]:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("limit", [5000, 400])
 def test_a_second_run_equals_a_full_one_and_remembers_what_has_gone(tmp_path, seed, limit):
-    with knows_ids(Emulator(copy.deepcopy(_many()))) as site:
+    with Emulator(copy.deepcopy(_many())) as site:
         first = fetch(tmp_path / "second", site, limit=limit)
         reasons = _edit(site, seed)
         site.log.clear()
@@ -263,7 +249,7 @@ def test_a_second_run_equals_a_full_one_and_remembers_what_has_gone(tmp_path, se
 
 
 def test_what_is_new_is_told_in_numbers(tmp_path):
-    with knows_ids(Emulator([post(i, change_seq=i) for i in range(1, 101)])) as site:
+    with Emulator([post(i, change_seq=i) for i in range(1, 101)]) as site:
         fetch(tmp_path, site)
         site.site.posts[7]["change_seq"] = 200
         site.site.posts[8]["flags"]["deleted"] = True
@@ -279,7 +265,7 @@ def test_what_is_new_is_told_in_numbers(tmp_path):
 
 
 def test_another_search_knows_nothing_of_the_last_one(tmp_path):
-    with knows_ids(Emulator([post(1), post(2, tags={"general": ["duo"]})])) as site:
+    with Emulator([post(1), post(2, tags={"general": ["duo"]})]) as site:
         fetch(tmp_path, site, query="wolf")
         assert ids(fetch(tmp_path, site, query="duo")) == [2]
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from ti_pipeline.inversion.conditioning import prompt_length
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan
-from ti_pipeline.tagging.captions import CaptionError, captions_over_budget, readable, token_budget, write_captions
+from ti_pipeline.tagging.budget import captions_over_budget, fit_captions, token_budget
+from ti_pipeline.tagging.captions import readable, write_captions
 from ti_pipeline.tagging.frequencies import tag_frequencies
 from ti_pipeline.tagging.tags import post_tags_table
 from ti_pipeline.tagging.tokens import clip_tokenizer
@@ -27,7 +28,7 @@ TAGS = {
 def made(tags, plan: CaptionPlan) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return captions and vocabulary of posts under a plan."""
     post_tags = post_tags_table(posts_of(tags))
-    vocabulary = reduce_vocabulary(tag_frequencies(post_tags, posts_count=len(tags)), plan)
+    vocabulary = reduce_vocabulary(tag_frequencies(post_tags, posts_count=len(tags)), post_tags, plan)
     table = write_captions(list(tags), post_tags, vocabulary, plan)
     assert TABLES["captions"].problems(table) == []
     return table, vocabulary
@@ -52,6 +53,19 @@ def test_tags_that_only_the_keep_list_lets_in_come_last():
     assert texts(TAGS, CaptionPlan(categories=["species"], keep=["some*"]))[1] == "mammal, fox, someone"
 
 
+def test_order_by_name():
+    assert texts(TAGS, CaptionPlan(order_by="name"))[1] == "fox, mammal, blue eyes, hat, someone"
+
+
+@pytest.mark.parametrize(
+    ("parentheses", "expected"),
+    [("kept", "wolf (species), :)"), ("escaped", "wolf \\(species\\), :\\)"), ("stripped", "wolf species, :")],
+)
+def test_parentheses(parentheses, expected):
+    tags = {1: {"species": ["wolf_(species)"], "general": [":)"]}}
+    assert texts(tags, CaptionPlan(parentheses=parentheses))[1] == expected
+
+
 def test_underscores_kept():
     assert texts(TAGS, CaptionPlan(underscores="kept"))[4] == "mammal, blue_eyes, sitting"
 
@@ -67,12 +81,6 @@ def test_plan_none():
     table, _ = made(TAGS, CaptionPlan(source="none"))
     assert table.caption.tolist() == [""] * 4
     assert table.dropped_tags.sum() == 0
-
-
-def test_a_tagger_is_refused_with_what_to_do():
-    plan = CaptionPlan(source="tagger", tagger="deepbooru")
-    with pytest.raises(CaptionError, match=r"tagger \(deepbooru\).*`source: e621`.*`folder` source"):
-        made(TAGS, plan)
 
 
 @pytest.mark.parametrize("tags", [{}, {5: {}}])
@@ -188,3 +196,63 @@ def test_no_captions(tokenizer):
     table = captions_over_budget(captions(), vectors=8, tokenizer=tokenizer, template="[name], [filewords]")
     assert list(table) == ["post_id", "tokens", "budget"]
     assert len(table) == 0
+
+
+def table_of(*captions_: str) -> pd.DataFrame:
+    tags = [caption.split(", ") if caption else [] for caption in captions_]
+    return pd.DataFrame(
+        {
+            "post_id": range(1, len(tags) + 1),
+            "caption": pd.Series(captions_, dtype="str"),
+            "tags": pd.Series(tags, dtype=object),
+            "tag_count": [len(found) for found in tags],
+            "dropped_tags": 0,
+        }
+    )
+
+
+def test_the_least_informative_tags_make_room(tokenizer):
+    """64 vectors leave 11 tokens, of which the template's comma takes one: five tags of a token with their commas."""
+    table = table_of("mammal, wolf, hat, tie, cat, dog", "mammal, wolf", "mammal", "")
+    fitted = fit_captions(table, vectors=64, tokenizer=tokenizer, templates=["[name], [filewords]"])
+    assert fitted.caption.tolist() == ["wolf, hat, tie, cat, dog", "mammal, wolf", "mammal", ""]
+    assert fitted.tag_count.tolist() == [5, 2, 1, 0]
+    assert fitted.dropped_tags.tolist() == [1, 0, 0, 0]
+    assert TABLES["captions"].problems(fitted) == []
+    roomy = fit_captions(table, vectors=8, tokenizer=tokenizer, templates=["[name], [filewords]"])
+    assert roomy.equals(table)
+
+
+def test_a_tag_that_no_prompt_has_room_for_goes_before_all_others(tokenizer):
+    endless = "supercalifragilisticexpialidocious floccinaucinihilipilification llanfair"
+    assert len(tokenizer(endless, add_special_tokens=False).input_ids) >= 20
+    table = table_of(f"mammal, {endless}, wolf", "mammal", endless)
+    fitted = fit_captions(table, vectors=64, tokenizer=tokenizer, templates=["[name], [filewords]"])
+    assert fitted.caption.tolist() == ["mammal, wolf", "mammal", ""]
+
+
+@steady
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["wolf", "red fox", "(:3)", "digital media (artwork)", "8o"]), unique=True), min_size=1
+    ),
+    st.integers(1, 75),
+    st.lists(
+        st.sampled_from(["[name], [filewords]", "a picture of [name] [name], [filewords]"]), min_size=1, max_size=2
+    ),
+)
+def test_fitted_captions_keep_to_the_budget_of_the_trainer(tokenizer, tags, vectors, templates):
+    table = table_of(*(", ".join(found) for found in tags))
+    fitted = fit_captions(table, vectors=vectors, tokenizer=tokenizer, templates=templates)
+    for template in templates:
+        alone = prompt_length(
+            tokenizer,
+            template.replace("[filewords]", "").replace("[name]", "zzember").strip(" ,"),
+            {"zzember": vectors},
+        )
+        for row in fitted.itertuples():
+            prompt = template.replace("[filewords]", row.caption).replace("[name]", "zzember").strip(" ,")
+            assert prompt_length(tokenizer, prompt, {"zzember": vectors}) <= max(75, alone)
+            assert row.caption == ", ".join(row.tags)
+    for before, after in zip(table.tags, fitted.tags, strict=True):
+        assert [tag for tag in before if tag in after] == after

@@ -15,9 +15,11 @@ from ti_pipeline_tests.tagging.frames import STRANGE, posts_of
 NOTHING = pd.DataFrame({"tag": [], "category": [], "count": [], "share": [], "kept": []})
 
 
+TAGS = {n: {"species": ["fox", "wolf"][: n % 3], "general": STRANGE, "meta": ["x" * 500]} for n in range(6)}
+
+
 def frequencies() -> pd.DataFrame:
-    tags = {n: {"species": ["fox", "wolf"][: n % 3], "general": STRANGE, "meta": ["x" * 500]} for n in range(6)}
-    return tag_frequencies(post_tags_table(posts_of(tags)), posts_count=6)
+    return tag_frequencies(post_tags_table(posts_of(TAGS)), posts_count=6)
 
 
 def colours(png: bytes) -> set[str]:
@@ -37,7 +39,7 @@ def test_every_category_has_a_colour_of_its_own():
 
 
 def test_plots_repeat_exactly_and_stay_small():
-    vocabulary = reduce_vocabulary(frequencies(), CaptionPlan(budgets={"general": 2}))
+    vocabulary = reduce_vocabulary(frequencies(), post_tags_table(posts_of(TAGS)), CaptionPlan(budgets={"general": 2}))
     for plot in (lambda: frequency_plot(frequencies()), lambda: vocabulary_plot(vocabulary)):
         first = plot()
         assert first == plot()
