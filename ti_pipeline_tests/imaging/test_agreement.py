@@ -51,6 +51,6 @@ def test_a_mistagged_picture_is_found(tmp_path):
 
 def test_no_pictures_give_a_table_of_zeros():
     measures = ["simple_background", "detail", "frames", "lettering"]
-    audit = pd.DataFrame({"post_id": [1], "status": ["failed"]} | dict.fromkeys(measures, [float("nan")]))
+    audit = pd.DataFrame({"post_id": [1], "status": ["failed"]} | {name: [float("nan")] for name in measures})
     counts = agreement(audit, tags_table({}))
     assert counts[["both", "only_pixels", "only_tags", "neither"]].to_numpy().sum() == 0
