@@ -14,12 +14,12 @@ from ti_pipeline.imaging.duplicates import Look, duplicates_of, look_at
 from ti_pipeline.imaging.measures import (
     LOOK_AT,
     LOOK_FOR_LETTERS_AT,
+    averaged,
     detail,
     grey_levels,
     lettering,
     palette,
     perceptual_hashes,
-    reduced,
     sharpness,
     shrunk,
     simple_background,
@@ -81,7 +81,7 @@ def _failed(post_id: int, reason: str) -> dict[str, Any]:
 
 def measured(post_id: int, picture: Picture, text_detector: TextDetector | None = None) -> tuple[dict[str, Any], Look]:
     """Return the audit row of a decoded picture, and its look for finding duplicates."""
-    larger = reduced(picture.rgb, LOOK_FOR_LETTERS_AT)
+    larger = averaged(picture.rgb, LOOK_FOR_LETTERS_AT)
     pixels = shrunk(larger, LOOK_AT)
     grey = grey_levels(pixels)
     hashes = perceptual_hashes(grey)
@@ -99,7 +99,11 @@ def measured(post_id: int, picture: Picture, text_detector: TextDetector | None 
         "sharpness": sharpness(grey),
         "detail": detail(grey),
         "simple_background": simple_background(pixels),
-        "lettering": text_detector.share(np.asarray(picture.rgb)) if text_detector else lettering(grey_levels(larger)),
+        "lettering": (
+            text_detector.share(np.asarray(picture.rgb))
+            if text_detector
+            else lettering(shrunk(grey_levels(larger), LOOK_FOR_LETTERS_AT))
+        ),
         "palette": palette(pixels),
         "phash": f"{hashes[0]:016x}",
     }
