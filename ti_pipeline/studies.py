@@ -166,6 +166,18 @@ class Shares(_Model):
     simple_background: Share | None = Field(default=None, description="Share of pictures with a simple background.")
 
 
+PictureFormat = Literal["PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF"]
+
+
+class Audit(_Model):
+    """How pictures are measured."""
+
+    text_detector: str | None = Field(
+        default=None,
+        description="ONNX file of a DBNet text detector (extra `ocr`); its path starts at the study file.",
+    )
+
+
 class Curation(_Model):
     """Which pictures make the training set."""
 
@@ -177,6 +189,12 @@ class Curation(_Model):
     max_aspect: float = Field(default=4.0, ge=1, description="Longer side over shorter side, at most.")
     min_score: int | None = Field(default=None, description="Post score, at least.")
     min_sharpness: float = Field(default=0.0, ge=0, description="Variance of the Laplacian at 256 px, at least.")
+    min_detail: float = Field(default=0.0, ge=0, le=8, description="Entropy of grey levels in bits, at least.")
+    max_lettering: Share = Field(default=1.0, description="Share of the picture that lettering covers, at most.")
+    formats: list[PictureFormat] | None = Field(default=None, description="Only files of these formats.")
+    animations: bool = Field(default=True, description="Use the first frame of animations; else leave them out.")
+    ratings: list[Literal["s", "q", "e"]] | None = Field(default=None, description="Only posts of these ratings.")
+    solo: bool | None = Field(default=None, description="Only posts that are tagged solo, or only others.")
     require_tags: list[str] = Field(default=[], description="Only posts with all of these tags.")
     forbid_tags: list[str] = Field(default=[], description="Only posts with none of these tags.")
     drop_duplicates: bool = Field(default=True, description="Keep one picture of each near-duplicate group.")
@@ -539,6 +557,7 @@ class Study(_Model):
     seed: Seed = Field(default=0, description="Seed of every draw that has none of its own.")
     source: Source
     base_models: dict[BaseName, BaseModelSource] = Field(min_length=1)
+    audit: Audit = Audit()
     curation: Curation = Curation()
     curations: dict[Name, Curation] = Field(
         default={}, description="Named curations; unset fields come from `curation`."

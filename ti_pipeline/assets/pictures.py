@@ -59,13 +59,17 @@ def provenance(
     )
 
 
-@dg.asset(**_COMMON)
+@dg.asset(**_COMMON | {"code_version": "2"})
 def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame) -> dg.MaterializeResult[Any]:
     """What each picture really is: decoded format and size, sharpness, detail, background, near-duplicates."""
     from ti_pipeline.imaging.audit import audit_images
+    from ti_pipeline.imaging.text_detector import TextDetector
 
+    loaded = STUDIES[context.partition_key]
+    model = loaded.study.audit.text_detector
+    detector = TextDetector(loaded.path.parent / model) if model else None
     with store.work(reads=["images"]) as root:
-        table = audit_images(images, root=root, progress=LogProgress(context))
+        table = audit_images(images, root=root, text_detector=detector, progress=LogProgress(context))
     failed = table.status != "ok"
     return dg.MaterializeResult(
         value=table,
@@ -77,7 +81,7 @@ def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "2"}, deps=CATALOG)
+@dg.asset(**_COMMON | {"code_version": "3"}, deps=CATALOG)
 def training_set(
     context: dg.AssetExecutionContext,
     store: DataStore,
@@ -88,7 +92,7 @@ def training_set(
 ) -> dg.MaterializeResult[Any]:
     """Which pictures each curation of the study uses, with target shares met; each one left out has its reason."""
     from ti_pipeline.e621.records import refused
-    from ti_pipeline.imaging.agreement import agreement
+    from ti_pipeline.imaging.agreement import agreement, as_markdown
     from ti_pipeline.imaging.contact_sheet import kept_and_rejected_sheet
     from ti_pipeline.imaging.curation import select_training_set
 
@@ -102,8 +106,8 @@ def training_set(
     metadata = {
         "kept": dg.MetadataValue.json({str(k): int(v) for k, v in table.groupby("curation").kept.sum().items()}),
         "left out": _reasons(table, ~table.kept),
+        "pixels and tags": dg.MetadataValue.md(as_markdown(agreement(image_audit, post_tags))),
         "refused since posts were read": dg.MetadataValue.json({str(k): v for k, v in reasons.items()}),
-        "pixels and tags": dg.MetadataValue.json(agreement(image_audit, post_tags).to_dict("records")),
         "kept and rejected": picture(sheet, "contact sheet of kept and rejected pictures"),
     }
     return dg.MaterializeResult(value=table, metadata=metadata)

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ti_pipeline.imaging.decode import Picture, PictureError, open_picture
 from ti_pipeline.imaging.duplicates import Look, duplicates_of, look_at
 from ti_pipeline.imaging.measures import (
+    LOOK_AT,
+    LOOK_FOR_LETTERS_AT,
+    averaged,
     detail,
     grey_levels,
+    lettering,
+    palette,
     perceptual_hashes,
-    reduced,
     sharpness,
+    shrunk,
     simple_background,
 )
 from ti_pipeline.imaging.threads import in_threads
@@ -25,15 +32,22 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ti_pipeline.imaging.text_detector import TextDetector
+
 __all__ = ["audit_images", "measured"]
 
 
 def audit_images(
-    images: pd.DataFrame, *, root: Path, progress: Callable[[int, int, str], None] | None = None
+    images: pd.DataFrame,
+    *,
+    root: Path,
+    text_detector: TextDetector | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Return the `image_audit` table: one row per row of the `images` table, in its order, but for dropped posts.
 
     A kept post without a picture, or with one that cannot be used, is a row with status `failed` and the reason.
+    Lettering is measured by `text_detector` where there is one, else by the heuristic `measures.lettering`.
     """
     import pyarrow as pa
 
@@ -47,7 +61,7 @@ def audit_images(
             picture = open_picture(root / image["path"])
         except PictureError as error:
             return _failed(post_id, error.reason), None
-        return measured(post_id, picture)
+        return measured(post_id, picture, text_detector)
 
     results = list(
         in_threads(
@@ -65,9 +79,10 @@ def _failed(post_id: int, reason: str) -> dict[str, Any]:
     return {"post_id": post_id, "status": "failed", "reason": reason}
 
 
-def measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
+def measured(post_id: int, picture: Picture, text_detector: TextDetector | None = None) -> tuple[dict[str, Any], Look]:
     """Return the audit row of a decoded picture, and its look for finding duplicates."""
-    pixels = reduced(picture.rgb)
+    larger = averaged(picture.rgb, LOOK_FOR_LETTERS_AT)
+    pixels = shrunk(larger, LOOK_AT)
     grey = grey_levels(pixels)
     hashes = perceptual_hashes(grey)
     row = {
@@ -84,6 +99,12 @@ def measured(post_id: int, picture: Picture) -> tuple[dict[str, Any], Look]:
         "sharpness": sharpness(grey),
         "detail": detail(grey),
         "simple_background": simple_background(pixels),
+        "lettering": (
+            text_detector.share(np.asarray(picture.rgb))
+            if text_detector
+            else lettering(shrunk(grey_levels(larger), LOOK_FOR_LETTERS_AT))
+        ),
+        "palette": palette(pixels),
         "phash": f"{hashes[0]:016x}",
     }
     return row, look_at(pixels, hashes)

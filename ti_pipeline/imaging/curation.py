@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import Curation
 
-__all__ = ["SIMPLE_BACKGROUND_TAGS", "CurationError", "is_lettering", "select_training_set"]
+__all__ = ["SIMPLE_BACKGROUND_TAGS", "CurationError", "is_lettering", "select_training_set", "subjects"]
 
 # The tag and everything that implies it on e621 (active implications, also through a second step, May 2025). Posts of
 # the site carry `simple_background` beside these; sidecars written elsewhere often do not.
@@ -45,6 +45,9 @@ _LETTERING_TAGS = frozenset(
 )
 
 
+_SUBJECTS = {"zero_pictured": 0, "solo": 1, "duo": 2, "trio": 3, "group": 3}
+
+
 class CurationError(ValueError):
     """A curation cannot be met by the pictures at hand; the message says what is missing."""
 
@@ -52,6 +55,11 @@ class CurationError(ValueError):
 def is_lettering(tag: str) -> bool:
     """Tell whether a tag says that the picture shows text: the list above, `english_text`, `text_on_clothing`, …"""
     return tag in _LETTERING_TAGS or tag.endswith(("_text", "_onomatopoeia")) or tag.startswith("text_on_")
+
+
+def subjects(tags: frozenset[str]) -> int | None:
+    """Return how many subjects tags tell of: the most that any of them says, of `group` at least three, or None."""
+    return max((number for tag, number in _SUBJECTS.items() if tag in tags), default=None)
 
 
 def select_training_set(
@@ -66,8 +74,9 @@ def select_training_set(
     """Return the `training_set` table: one row per curation (in order) and kept post (in the order of `posts`).
 
     A picture is left out for the first of these that holds, in its `reason`: it is missing or unusable; it fails a
-    filter (required and forbidden tags, score, side, aspect, sharpness); it is a near-duplicate of a better scored
-    picture that passed the filters; the target shares or `images` leave no room for it (`shares.chosen`).
+    filter (tags, solo, rating, score; format, animation, sides, sharpness, detail, lettering as audited); it is a
+    near-duplicate of a better scored picture that passed the filters; the target shares or `images` leave no room for
+    it (`shares.chosen`).
 
     `validation_share` of the kept pictures, rounded down, are held out: those whose sha256 of seed and id comes
     first, so that more pictures or another curation move few across. Raises `CurationError` for target shares that
@@ -82,16 +91,29 @@ def _candidates(
 ) -> pd.DataFrame:
     """Return one row per kept post with everything that curations ask about it."""
     tags = post_tags.groupby("post_id").tag.agg(frozenset)
-    found = posts.loc[posts.status == "kept", ["post_id", "score"]].reset_index(drop=True)
+    found = posts.loc[posts.status == "kept", ["post_id", "score", "rating"]].reset_index(drop=True)
     found["tags"] = [tags.get(post_id, frozenset()) for post_id in found.post_id]
     found = found.merge(images[["post_id", "path"]], on="post_id", how="left", validate="1:1")
-    measured = ["post_id", "status", "reason", "width", "height", "sharpness", "duplicate_of"]
+    measured = [
+        "post_id",
+        "status",
+        "reason",
+        "format",
+        "frames",
+        "width",
+        "height",
+        "sharpness",
+        "detail",
+        "lettering",
+    ]
+    measured.append("duplicate_of")
     found = found.merge(audit[measured], on="post_id", how="left", validate="1:1")
     found["status"] = found.status.fillna("failed")
     found["reason"] = found.reason.fillna("no picture: it is not in the audit")
     found["solo"] = [("solo" in tags) for tags in found.tags]
     found["simple_background"] = [not SIMPLE_BACKGROUND_TAGS.isdisjoint(tags) for tags in found.tags]
     found["text"] = [any(map(is_lettering, tags)) for tags in found.tags]
+    found["subjects"] = pd.array([subjects(tags) for tags in found.tags], dtype="Int64")
     return found
 
 
@@ -117,6 +139,7 @@ def _curate(name: str, curation: Curation, candidates: pd.DataFrame, seed: int) 
             "reason": reason,
             "path": candidates.path,
             **{flag: candidates[flag].to_numpy(dtype=bool) for flag in ("solo", "simple_background", "text")},
+            "subjects": candidates.subjects,
         }
     )
 
@@ -142,14 +165,29 @@ def _filters(curation: Curation, candidates: pd.DataFrame) -> Iterator[tuple[str
         yield f"lacks the required tag {tag}", candidates.tags.map(lambda tags, tag=tag: tag not in tags)
     for tag in map(_spelled, curation.forbid_tags):
         yield f"has the forbidden tag {tag}", candidates.tags.map(lambda tags, tag=tag: tag in tags)
+    if curation.solo is not None:
+        yield f"is {'not ' if curation.solo else ''}tagged solo", candidates.solo != curation.solo
+    if curation.ratings is not None:
+        yield f"rating is none of {', '.join(curation.ratings)}", ~candidates.rating.isin(curation.ratings)
     if curation.min_score is not None:
         yield f"score unknown (at least {curation.min_score} is wanted)", candidates.score.isna()
         yield f"score below {curation.min_score}", candidates.score < curation.min_score
+    yield from _pixel_filters(curation, candidates)
+
+
+def _pixel_filters(curation: Curation, candidates: pd.DataFrame) -> Iterator[tuple[str, pd.Series[bool]]]:
+    """Yield the filters that ask what the audit measured."""
+    if curation.formats is not None:
+        yield f"format is none of {', '.join(curation.formats)}", ~candidates.format.isin(curation.formats)
+    if not curation.animations:
+        yield "is an animation", candidates.frames > 1
     sides = candidates[["width", "height"]]
     short, long = sides.min(axis=1), sides.max(axis=1)
     yield f"shorter side below {curation.min_side} px", short < curation.min_side
     yield f"longer than {curation.max_aspect:g} times its shorter side", long > curation.max_aspect * short
     yield f"sharpness below {curation.min_sharpness:g}", candidates.sharpness < curation.min_sharpness
+    yield f"detail below {curation.min_detail:g} bits", candidates.detail < curation.min_detail
+    yield f"lettering on more than {curation.max_lettering:g} of it", candidates.lettering > curation.max_lettering
 
 
 def _spelled(tag: str) -> str:

@@ -1,7 +1,7 @@
-"""Measures one decoded picture: sharpness, detail, simple background, perceptual hash.
+"""Measures one decoded picture: sharpness, detail, simple background, lettering, palette, perceptual hash.
 
-All of them look at the picture reduced to at most 256 px on its longer side, so that numbers of small and large
-pictures can be compared. Not here: files (`decode`), tables (`audit`), comparing hashes (`duplicates`).
+All of them look at the picture reduced to at most 256 px on its longer side (lettering: 384), so that numbers of small
+and large pictures can be compared. Not here: files (`decode`), tables (`audit`), comparing hashes (`duplicates`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,45 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["detail", "grey_levels", "perceptual_hashes", "reduced", "sharpness", "shrunk", "simple_background"]
+__all__ = [
+    "LOOK_AT",
+    "LOOK_FOR_LETTERS_AT",
+    "averaged",
+    "detail",
+    "grey_levels",
+    "lettering",
+    "palette",
+    "perceptual_hashes",
+    "reduced",
+    "sharpness",
+    "shrunk",
+    "simple_background",
+]
 
 LOOK_AT = 256
+LOOK_FOR_LETTERS_AT = 384
 
 # Differences in CIE L*a*b* units (a just noticeable one is about 2.3). Neighbours of one even area, a gradient or
 # JPEG noise included, differ by at most the first per channel; areas of one background by at most the second.
 _EVEN = 2.5
 _LAB_UNITS = (100 / 255, 1.0, 1.0)  # OpenCV's 8-bit L*a*b* stretches L to 0..255
 _SAME_BACKGROUND = 15.0
+_BORDER_PIXELS = 4  # areas that touch fewer of the border are grain, and measuring each would take long
+
+# Lettering: grey levels that make an edge, pixels between the strokes of one line, the height of a line (pixels; share
+# of the longer side), how many times longer than high it is, how full of strokes, and how often a row changes between
+# dark and light on a stretch as long as the line is high. Chosen on 400 drawn posts: 92 % of those with lettering have
+# some by this, 5 % of the others (area under the ROC curve 0.96; at 256 px under 0.85).
+_STROKE_EDGE = 40
+_STROKES_APART = 5
+_LINE_HEIGHT = (4, 0.15)
+_LINE_LENGTH = 1.6
+_LINE_FILL = 0.4
+_CHANGES_PER_HEIGHT = 2.0
+
+# The palette's colours, and how many pixels of a row are looked at for them.
+_COLOURS = 5
+_SAMPLES = 32
 
 # Resizing and recompression change a coefficient of the perceptual hash by about this much.
 _NOISE = 4.0
@@ -30,9 +60,13 @@ _NOISE = 4.0
 
 def reduced(rgb: Image.Image, longest: int = LOOK_AT) -> NDArray[np.uint8]:
     """Return RGB pixels `[height, width, 3]`, area-averaged so that no side exceeds `longest`; never enlarged."""
-    # By whole factors first, which is three times as fast; twice the size is left, so that the rest averages too.
-    whole = max(1, max(rgb.size) // (2 * longest))
-    return shrunk(np.asarray(rgb.reduce(whole) if whole > 1 else rgb), longest)
+    return shrunk(averaged(rgb, longest), longest)
+
+
+def averaged(rgb: Image.Image, longest: int) -> NDArray[np.uint8]:
+    """Return RGB pixels averaged over whole squares, which is fast, the longer side at least `longest` still."""
+    whole = max(1, max(rgb.size) // longest)
+    return np.asarray(rgb.reduce(whole) if whole > 1 else rgb)
 
 
 def shrunk(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
@@ -58,12 +92,15 @@ def sharpness(grey: NDArray[np.uint8]) -> float:
     """Return the variance of the 4-neighbour Laplacian of grey levels (Pech-Pacheco et al. 2000), ≥ 0."""
     import cv2
 
-    return float(cv2.Laplacian(grey, cv2.CV_64F, ksize=1).var())
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S, ksize=1))
+    return float(deviation[0, 0] ** 2)
 
 
 def detail(grey: NDArray[np.uint8]) -> float:
     """Return the Shannon entropy of the grey-level histogram in bits: 0 for one flat grey, at most 8."""
-    counts = np.bincount(grey.ravel(), minlength=256)
+    import cv2
+
+    counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     shares = counts[counts > 0] / grey.size
     return max(0.0, float(-(shares * np.log2(shares)).sum()))
 
@@ -83,13 +120,14 @@ def simple_background(pixels: NDArray[np.uint8]) -> float:
     border = np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]])
     touches = np.bincount(border, minlength=count)
     touches[0] = 0  # area 0 is everything uneven
+    reaching_in = np.flatnonzero(touches >= min(_BORDER_PIXELS, touches.max()))
     if not touches.any():
         return 0.0
-    sizes = np.bincount(areas.ravel(), minlength=count)
-    sums = [np.bincount(areas.ravel(), weights=lab[..., channel].ravel(), minlength=count) for channel in range(3)]
-    means = np.stack(sums, axis=1) / np.maximum(sizes, 1)[:, None] * _LAB_UNITS
-    distance = np.linalg.norm(means - means[touches.argmax()], axis=1)
-    return float(sizes[(touches > 0) & (distance <= _SAME_BACKGROUND)].sum() / areas.size)
+    masks = [(areas == area).astype(np.uint8) for area in reaching_in]
+    means = np.array([cv2.mean(lab, mask=mask)[:3] for mask in masks]) * _LAB_UNITS
+    distance = np.linalg.norm(means - means[touches[reaching_in].argmax()], axis=1)
+    same = np.flatnonzero(distance <= _SAME_BACKGROUND)
+    return sum(cv2.countNonZero(masks[number]) for number in same) / areas.size
 
 
 def _even(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -105,6 +143,47 @@ def _even(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if lab[here].size:
             even[here] &= cv2.inRange(cv2.absdiff(lab[here], lab[there]), (0, 0, 0), limits) & 1
     return even
+
+
+def lettering(grey: NDArray[np.uint8]) -> float:
+    """Return the share of the picture (0..1) that lines of letters seem to cover.
+
+    Edges close to each other in a row are joined (a morphological gradient and closing); a joined area is a line when
+    it is low, long and full, and many strokes cross it. A hint, not a reading: level lines of a few letters, from
+    about 10 px high; single letters, vertical and slanted writing are not found, fences and stripes sometimes are.
+    """
+    import cv2
+
+    edges = (cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) >= _STROKE_EDGE).astype(np.uint8)
+    joined = cv2.morphologyEx(edges, cv2.MORPH_CLOSE, np.ones((1, _STROKES_APART), np.uint8))
+    outlines, nested = cv2.findContours(joined, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    lowest, highest = _LINE_HEIGHT[0], _LINE_HEIGHT[1] * max(grey.shape)
+    covered = 0
+    for outline, (*_, hole_in) in zip(outlines, nested[0] if outlines else (), strict=True):
+        left, top, width, height = cv2.boundingRect(outline)
+        if hole_in >= 0 or not lowest <= height <= highest or width < _LINE_LENGTH * height:
+            continue
+        if cv2.countNonZero(joined[top : top + height, left : left + width]) < _LINE_FILL * width * height:
+            continue
+        part = grey[top : top + height, left : left + width]
+        dark = part < (int(part.min()) + int(part.max())) // 2
+        changes = np.count_nonzero(dark[:, 1:] != dark[:, :-1], axis=1)
+        if np.median(changes) >= _CHANGES_PER_HEIGHT * width / height:
+            covered += int(width * height)
+    return covered / grey.size
+
+
+def palette(pixels: NDArray[np.uint8]) -> list[str]:
+    """Return up to five colours (`#rrggbb`) that stand for the picture's, those of most pixels first (median cut)."""
+    from PIL import Image
+
+    apart = max(1, max(pixels.shape) // _SAMPLES)
+    small = Image.fromarray(np.ascontiguousarray(pixels[::apart, ::apart])).quantize(
+        _COLOURS, method=Image.Quantize.MEDIANCUT
+    )
+    colours = small.getpalette() or []
+    counts = sorted(small.getcolors() or [], key=lambda entry: (-entry[0], entry[1]))
+    return ["#" + bytes(colours[3 * n : 3 * n + 3]).hex() for _, n in counts if isinstance(n, int)]
 
 
 def perceptual_hashes(grey: NDArray[np.uint8]) -> tuple[int, int]:

@@ -8,6 +8,9 @@ from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import Curation, Shares
 from ti_pipeline_tests.shared_data import E621, needs_shared
 
+MEASURED = {"format": "PNG", "frames": 1, "width": 512, "height": 512}
+MEASURED |= {"sharpness": 100.0, "detail": 6.0, "lettering": 0.0}
+
 
 class Collection:
     """Posts with tags and audit rows, as the tables that curation reads."""
@@ -15,24 +18,23 @@ class Collection:
     def __init__(self):
         self.posts, self.tags, self.images, self.audits = [], [], [], []
 
-    def add(
-        self, post_id, *tags, score=0, width=512, height=512, sharpness=100.0, status="ok", reason="", duplicate_of=None
-    ):
-        self.posts.append((post_id, "kept", score))
+    def add(self, post_id, *tags, score=0, rating="s", status="ok", reason="", duplicate_of=None, **measured):
+        self.posts.append((post_id, "kept", score, rating))
         self.tags += [(post_id, tag, "general") for tag in tags]
         self.images.append((post_id, f"images/{post_id}.png" if status == "ok" else None))
-        failed = status != "ok"
-        sizes = (None, None, None) if failed else (width, height, sharpness)
-        self.audits.append((post_id, status, reason, *sizes, duplicate_of))
+        known = dict.fromkeys(MEASURED) if status != "ok" else MEASURED | measured
+        self.audits.append(
+            {"post_id": post_id, "status": status, "reason": reason, "duplicate_of": duplicate_of} | known
+        )
         return self
 
     def select(self, seed=0, **curations):
-        posts = pd.DataFrame(self.posts, columns=["post_id", "status", "score"]).astype({"score": "Int64"})
+        posts = pd.DataFrame(self.posts, columns=["post_id", "status", "score", "rating"]).astype({"score": "Int64"})
         tags = pd.DataFrame(self.tags, columns=["post_id", "tag", "category"])
         images = pd.DataFrame(self.images, columns=["post_id", "path"])
-        columns = ["post_id", "status", "reason", "width", "height", "sharpness", "duplicate_of"]
-        audit = pd.DataFrame(self.audits, columns=columns)
-        audit = audit.astype({"width": "Int64", "height": "Int64", "sharpness": float, "duplicate_of": "Int64"})
+        whole = dict.fromkeys(("width", "height", "frames", "duplicate_of"), "Int64")
+        audit = pd.DataFrame(self.audits, columns=[*("post_id", "status", "reason", "duplicate_of"), *MEASURED])
+        audit = audit.astype(whole | dict.fromkeys(("sharpness", "detail", "lettering"), float))
         table = select_training_set(posts, tags, images, audit, curations, seed=seed)
         assert TABLES["training_set"].problems(table) == []
         return table
@@ -54,7 +56,18 @@ def test_each_filter_leaves_its_reason():
     pictures.add(8, "wolf", score=10, width=401, height=200)
     pictures.add(9, "wolf", score=10, sharpness=29.0)
     pictures.add(10, "wolf", score=5, width=400, height=200, sharpness=30.0)
-    rules = {"require_tags": ["Wolf"], "forbid_tags": ["sketch"], "min_score": 5, "min_side": 100}
+    pictures.add(11, "wolf", score=10, detail=1.9)
+    pictures.add(12, "wolf", score=10, detail=2.0, lettering=0.1)
+    pictures.add(13, "wolf", score=10, lettering=0.11)
+    pictures.add(14, "wolf", score=10, format="BMP")
+    pictures.add(15, "wolf", score=10, frames=2)
+    pictures.add(16, "wolf", score=10, rating="q")
+    pictures.add(17, "wolf", "duo", score=10)
+    for tags in pictures.tags[:]:
+        if tags[1] == "wolf" and tags[0] != 17:
+            pictures.tags.append((tags[0], "solo", "general"))
+    rules = {"require_tags": ["Wolf"], "forbid_tags": ["sketch"], "min_score": 5, "min_side": 100, "min_detail": 2}
+    rules |= {"max_lettering": 0.1, "formats": ["PNG", "JPEG"], "animations": False, "ratings": ["s"], "solo": True}
     table = pictures.select(default=Curation(**rules, max_aspect=2, min_sharpness=30))
     assert reasons(table) == {
         1: "",
@@ -67,6 +80,13 @@ def test_each_filter_leaves_its_reason():
         8: "longer than 2 times its shorter side",
         9: "sharpness below 30",
         10: "",
+        11: "detail below 2 bits",
+        12: "",
+        13: "lettering on more than 0.1 of it",
+        14: "format is none of PNG, JPEG",
+        15: "is an animation",
+        16: "rating is none of s",
+        17: "is not tagged solo",
     }
     assert table.kept.tolist() == [reason == "" for reason in table.reason]
     assert (table.split[~table.kept] == "out").all()

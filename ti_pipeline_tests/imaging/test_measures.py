@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.stats
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ti_pipeline.imaging.decode import open_picture
-from ti_pipeline.imaging.measures import detail, grey_levels, perceptual_hashes, reduced, sharpness, simple_background
+from ti_pipeline.imaging.measures import (
+    detail,
+    grey_levels,
+    lettering,
+    palette,
+    perceptual_hashes,
+    reduced,
+    sharpness,
+    simple_background,
+)
 from ti_pipeline_tests.imaging.pictures import drawing
 from ti_pipeline_tests.shared_data import PICTURES, needs_shared
 
@@ -115,3 +124,39 @@ def test_simple_background_agrees_with_the_white_around_real_drawings():
         differences.append(simple_background(pixels) - np.isin(areas, border[border > 0]).mean())
     assert len(differences) > 60
     assert np.mean(np.abs(differences) < 0.06) > 0.95
+
+
+def lines_of_text(*, size, lines):
+    """A white page with so many lines, and the share of it that their boxes cover (as Pillow measures them)."""
+    page = Image.new("L", (384, 256), 255)
+    draw, font, covered = ImageDraw.Draw(page), ImageFont.load_default(size), 0
+    for line in range(lines):
+        place = (20, 10 + line * 2 * size)
+        draw.text(place, "What a lovely day it is", fill=0, font=font)
+        left, top, right, bottom = draw.textbbox(place, "What a lovely day it is", font=font)
+        covered += (right - left) * (bottom - top)
+    return np.asarray(page), covered / (384 * 256)
+
+
+@pytest.mark.parametrize(("size", "lines"), [(12, 1), (12, 6), (16, 3), (20, 2)])
+def test_lettering_is_about_the_area_of_the_lines(size, lines):
+    page, covered = lines_of_text(size=size, lines=lines)
+    assert covered / 2 < lettering(page) < covered * 2
+
+
+def test_shapes_and_flat_areas_are_no_lettering():
+    page = Image.new("L", (384, 256), 255)
+    draw = ImageDraw.Draw(page)
+    draw.ellipse((30, 30, 150, 200), fill=90)
+    draw.rectangle((200, 60, 360, 80), fill=0)
+    draw.line((0, 240, 383, 240), fill=0, width=3)
+    assert lettering(np.asarray(page)) == 0
+    assert lettering(np.full((1, 1), 128, dtype=np.uint8)) == 0
+
+
+def test_the_palette_has_the_colours_commonest_first():
+    pixels = np.zeros((60, 60, 3), dtype=np.uint8)
+    pixels[:40] = (250, 10, 20)
+    pixels[40:50] = (0, 0, 255)
+    assert palette(pixels) == ["#fa0a14", "#0000ff", "#000000"]
+    assert palette(pixels[:1]) == ["#fa0a14"]
