@@ -127,7 +127,7 @@ def simple_background(pixels: NDArray[np.uint8]) -> float:
     means = np.array([cv2.mean(lab, mask=mask)[:3] for mask in masks]) * _LAB_UNITS
     distance = np.linalg.norm(means - means[touches[reaching_in].argmax()], axis=1)
     same = np.flatnonzero(distance <= _SAME_BACKGROUND)
-    return sum(cv2.countNonZero(masks[number]) for number in same) / areas.size
+    return float(sum(cv2.countNonZero(masks[number]) for number in same) / areas.size)
 
 
 def _even(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
