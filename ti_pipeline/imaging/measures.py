@@ -60,7 +60,8 @@ _NOISE = 4.0
 
 def reduced(rgb: Image.Image, longest: int = LOOK_AT) -> NDArray[np.uint8]:
     """Return RGB pixels `[height, width, 3]`, area-averaged so that no side exceeds `longest`; never enlarged."""
-    return shrunk(averaged(rgb, longest), longest)
+    # By whole factors first, which is three times as fast; twice the size is left, so that the rest averages too.
+    return shrunk(averaged(rgb, 2 * longest), longest)
 
 
 def averaged(rgb: Image.Image, longest: int) -> NDArray[np.uint8]:
@@ -127,7 +128,7 @@ def simple_background(pixels: NDArray[np.uint8]) -> float:
     means = np.array([cv2.mean(lab, mask=mask)[:3] for mask in masks]) * _LAB_UNITS
     distance = np.linalg.norm(means - means[touches[reaching_in].argmax()], axis=1)
     same = np.flatnonzero(distance <= _SAME_BACKGROUND)
-    return sum(cv2.countNonZero(masks[number]) for number in same) / areas.size
+    return float(sum(cv2.countNonZero(masks[number]) for number in same) / areas.size)
 
 
 def _even(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
