@@ -23,7 +23,7 @@ __all__ = ["MAX_COLOUR_DIFFERENCE", "MAX_DISTANCE", "Look", "duplicates_of", "lo
 MAX_DISTANCE = 8
 MAX_COLOUR_DIFFERENCE = 40
 _THUMBNAIL = 16
-_ROWS_AT_ONCE = 512
+_PAIRS_AT_ONCE = 2**20  # so that memory does not grow with the number of pictures
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ def duplicates_of(ids: Sequence[int], looks: Sequence[Look]) -> dict[int, int]:
     hashes = np.array([looks[i].phash for i in order], dtype=np.uint64)
     mirrored = np.array([looks[i].mirrored for i in order], dtype=np.uint64)
     original = np.full(len(order), -1)
-    for start in range(0, len(order), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    at_once = max(1, _PAIRS_AT_ONCE // max(1, len(order)))
+    for start in range(0, len(order), at_once):
+        rows = slice(start, start + at_once)
         same = np.bitwise_count(hashes[rows, None] ^ hashes[None]) <= MAX_DISTANCE
         flipped = np.bitwise_count(hashes[rows, None] ^ mirrored[None]) <= MAX_DISTANCE
         for later, earlier in np.argwhere(same | flipped):

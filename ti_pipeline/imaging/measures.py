@@ -60,7 +60,8 @@ _NOISE = 4.0
 
 def reduced(rgb: Image.Image, longest: int = LOOK_AT) -> NDArray[np.uint8]:
     """Return RGB pixels `[height, width, 3]`, area-averaged so that no side exceeds `longest`; never enlarged."""
-    return shrunk(averaged(rgb, longest), longest)
+    # By whole factors first, which is three times as fast; twice the size is left, so that the rest averages too.
+    return shrunk(averaged(rgb, 2 * longest), longest)
 
 
 def averaged(rgb: Image.Image, longest: int) -> NDArray[np.uint8]:
