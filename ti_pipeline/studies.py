@@ -221,6 +221,10 @@ class _Cropping(_Model):
         default=None,
         description="CSV with post_id, x, y (shares) of focal points given by hand; its path starts at the study file.",
     )
+    head_detector: str | None = Field(
+        default=None,
+        description="ONNX file that finds heads (YOLOv8's format), in place of OpenCV's cascade; see `focal_points`.",
+    )
     max_upscale: float = Field(default=2.0, ge=1, description="Pictures that need more upscaling are left out.")
     background: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] = Field(
         default="#ffffff", description="Colour under transparent pixels."

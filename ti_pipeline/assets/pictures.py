@@ -124,11 +124,14 @@ def crops(
     """The training set cut to one square size around each picture's focal point."""
     from ti_pipeline.imaging.contact_sheet import contact_sheet
     from ti_pipeline.imaging.crop import crop_pictures, read_focal_points
+    from ti_pipeline.imaging.head_detector import HeadDetector
 
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
         crop_set = STUDIES[study].study.crops.named()[part]
-        points = STUDIES[study].path.parent / crop_set.focal_points if crop_set.focal_points else None
+        folder_of_study = STUDIES[study].path.parent
+        points = folder_of_study / crop_set.focal_points if crop_set.focal_points else None
+        heads = folder_of_study / crop_set.head_detector if crop_set.head_detector else None
         folder = f"crops/{study}/{part}"
         with store.work(reads=["images"], writes=[folder]) as root:
             return crop_pictures(
@@ -137,6 +140,7 @@ def crops(
                 folder=folder,
                 crop_set=crop_set,
                 focal_points=read_focal_points(points) if points else None,
+                head_detector=HeadDetector(heads) if heads else None,
                 progress=LogProgress(context),
             )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ti_pipeline.imaging.head_detector import HeadDetector
     from ti_pipeline.studies import CropSet
 
 __all__ = ["crop_pictures", "read_focal_points"]
@@ -45,6 +46,7 @@ def crop_pictures(
     folder: str,
     crop_set: CropSet,
     focal_points: Mapping[int, tuple[float, float]] | None = None,
+    head_detector: HeadDetector | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Crop the kept pictures of the crop set's curation; return the `crops` table, rows in the training set's order.
@@ -68,7 +70,9 @@ def crop_pictures(
     def crop(picture: dict[Hashable, Any]) -> tuple[str, list[dict[str, Any]]]:
         known = index.get(str(picture["post_id"]), {})
         focus = (focal_points or {}).get(int(picture["post_id"]))
-        return _crop_one(picture, known, root=root, folder=folder, crop_set=crop_set, focus=focus)
+        return _crop_one(
+            picture, known, root=root, folder=folder, crop_set=crop_set, focus=focus, head_detector=head_detector
+        )
 
     made: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
@@ -114,15 +118,16 @@ def _crop_one(
     folder: str,
     crop_set: CropSet,
     focus: tuple[float, float] | None,
+    head_detector: HeadDetector | None,
 ) -> tuple[str, list[dict[str, Any]]]:
     """Return the identity of a picture's crops, and a row for each of them, or one that says why there are none."""
     post_id, source = int(picture["post_id"]), root / picture["path"]
     row = {"post_id": post_id, "part": 0, "flipped": False, "split": picture["split"], "size": crop_set.size}
     try:
-        identity = _identity(source, crop_set, focus)
+        identity = _identity(source, crop_set, focus, head_detector)
         if known.get("identity") == identity and all(_intact(root, crop) for crop in known["crops"]):
             return identity, [row | crop | {"status": "ok", "reason": ""} for crop in known["crops"]]
-        cuts = cut_picture(source, crop_set, focus=focus)
+        cuts = cut_picture(source, crop_set, focus=focus, head_detector=head_detector)
     except PictureError as error:
         return "", [row | {"status": "failed", "reason": error.reason, "detectors": []}]
     written = [_write(cut, f"{folder}/{_stem(post_id, cut)}.{crop_set.format}", root, crop_set.format) for cut in cuts]
@@ -172,14 +177,16 @@ def _sha256_if_there(path: Path) -> str | None:
     return sha256_of(path) if path.exists() else None
 
 
-def _identity(source: Path, crop_set: CropSet, focus: tuple[float, float] | None) -> str:
+def _identity(
+    source: Path, crop_set: CropSet, focus: tuple[float, float] | None, head_detector: HeadDetector | None
+) -> str:
     """Return the fingerprint of everything that decides a crop's pixels."""
     try:
         content = sha256_of(source)
     except OSError as error:
         raise PictureError(source, f"cannot be read: {error.strerror}") from error
-    settings = crop_set.model_dump(exclude={"curation", "focal_points"})
-    return fingerprint([_VERSION, content, settings, focus])
+    settings = crop_set.model_dump(exclude={"curation", "focal_points", "head_detector"})
+    return fingerprint([_VERSION, content, settings, focus, head_detector and head_detector.sha256])
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ti_pipeline.imaging.head_detector import HeadDetector
     from ti_pipeline.studies import CropSet
 
 __all__ = ["Cut", "cut_picture"]
@@ -38,11 +39,18 @@ class Cut:
     detectors: list[str]
 
 
-def cut_picture(source: Path, crop_set: CropSet, *, focus: tuple[float, float] | None = None) -> list[Cut]:
+def cut_picture(
+    source: Path,
+    crop_set: CropSet,
+    *,
+    focus: tuple[float, float] | None = None,
+    head_detector: HeadDetector | None = None,
+) -> list[Cut]:
     """Return the crops of one picture: the parts of a long one in order, each followed by its mirror image if asked.
 
     `focus` (shares of width and height) is a focal point that a person gave: one crop around it; without it the
-    detectors decide. Raises `PictureError` for a file that cannot be used or is too small.
+    detectors decide, `head_detector` before what looks for faces without a model. Raises `PictureError` for a file
+    that cannot be used or is too small.
     """
     picture = open_picture(source, under=crop_set.background)
     size, square = picture.rgb.size, (crop_set.size, crop_set.size)
@@ -50,7 +58,7 @@ def cut_picture(source: Path, crop_set: CropSet, *, focus: tuple[float, float] |
     box = largest_box(*size, shape)
     if shape[0] > crop_set.max_upscale * box[0]:
         raise PictureError(source, f"too small: needs more than {crop_set.max_upscale:g} times enlargement")
-    placements, detectors = _placements(picture.rgb, crop_set, box, focus)
+    placements, detectors = _placements(picture.rgb, crop_set, box, focus, head_detector)
     cuts = []
     for part, placed in enumerate(placements):
         edges = (placed.left, placed.top, placed.left + placed.width, placed.top + placed.height)
@@ -65,7 +73,11 @@ def cut_picture(source: Path, crop_set: CropSet, *, focus: tuple[float, float] |
 
 
 def _placements(
-    rgb: Image.Image, crop_set: CropSet, box: tuple[int, int], focus: tuple[float, float] | None
+    rgb: Image.Image,
+    crop_set: CropSet,
+    box: tuple[int, int],
+    focus: tuple[float, float] | None,
+    head_detector: HeadDetector | None,
 ) -> tuple[list[Placement], list[str]]:
     """Return where the crops lie, and the detectors that fired, or `manual` or `split`."""
     if focus is not None:
@@ -73,7 +85,8 @@ def _placements(
     if crop_set.split_above is not None and max(rgb.size) > crop_set.split_above * min(rgb.size):
         return _parts(rgb.size, box, crop_set.split_overlap), ["split"]
     weights = crop_set.focal.model_copy(update={"face": None}) if crop_set.keep == "subject" else crop_set.focal
-    interest, detectors = interest_map(reduced(rgb), weights)
+    heads = head_detector.find(rgb) if head_detector is not None and weights.face else None
+    interest, detectors = interest_map(reduced(rgb), weights, heads)
     return [place_box(interest, rgb.size, box, headroom=crop_set.headroom, keep=crop_set.keep)], detectors
 
 

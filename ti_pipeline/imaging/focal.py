@@ -77,24 +77,41 @@ class Window:
     weight: int = 1
 
 
-def interest_map(pixels: NDArray[np.uint8], weights: FocalWeights) -> tuple[NDArray[np.int64], list[str]]:
+def interest_map(
+    pixels: NDArray[np.uint8], weights: FocalWeights, heads: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.int64], list[str]]:
     """Return the interest of each of the RGB pixels `[height, width, 3]`, and the names of detectors that fired.
 
     Each detector that finds anything spreads the same amount over its finds; the maps are averaged by `weights`,
     renormalised over those that fired (null and 0 are unused). Where none fires, everything is equally interesting.
+    `heads` (rows of left, top, right, bottom as shares), if there are any, are the faces: a better detector found them.
     The sum is `TOTAL_INTEREST` but for rounding.
     """
     grey = grey_levels(pixels)
     total, fired = np.zeros(grey.shape), {}
     for name, detect in DETECTORS.items():
         weight = getattr(weights, name)
-        found = detect(grey) if weight else None
+        if name == "face" and heads is not None and len(heads):
+            found = _inside(heads, grey.shape) if weight else None
+        else:
+            found = detect(grey) if weight else None
         if found is not None and found.sum() > 0:
             fired[name] = weight
             total += weight * found / found.sum()
     if not fired:
         total += 1.0
     return np.rint(total * (TOTAL_INTEREST / total.sum())).astype(np.int64), list(fired)
+
+
+def _inside(heads: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return 1 on each head, at least one pixel."""
+    found = np.zeros(shape)
+    height, width = shape
+    for left, top, right, bottom in heads:
+        rows = slice(int(min(top * height, height - 1)), max(int(np.ceil(bottom * height)), int(top * height) + 1))
+        columns = slice(int(min(left * width, width - 1)), max(int(np.ceil(right * width)), int(left * width) + 1))
+        found[rows, columns] = 1.0
+    return found
 
 
 _CASCADES = threading.local()  # OpenCV's classifiers keep state while they look, so each thread has its own

@@ -6,18 +6,19 @@ probabilities out. Not here: the heuristic that serves without a model (`measure
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ti_pipeline.imaging.measures import shrunk
+from ti_pipeline.imaging.onnx_files import ModelFileError, load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["TextDetector", "TextDetectorError"]
+__all__ = ["TextDetector"]
 
 # As PaddleOCR prepares pictures and reads its detector's maps. The maps show lines shrunk towards their middle;
 # a box grows back by this much of its area over its outline (Liao et al. 2020, "unclip").
@@ -30,27 +31,12 @@ _UNCLIP = 1.5
 _SMALLEST = 3
 
 
-class TextDetectorError(ValueError):
-    """A text detector cannot be used; the message names the file and what to do."""
-
-
 class TextDetector:
     """A loaded detector; `share` may be called from several threads at once."""
 
     def __init__(self, path: Path) -> None:
-        """Load the ONNX file. Raises `TextDetectorError` if it, or onnxruntime, is missing or it is no such model."""
-        if not path.is_file():
-            raise TextDetectorError(f"the text detector {path} is not there: set `audit.text_detector` to its file")
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise TextDetectorError(
-                f"the text detector {path} needs onnxruntime: install it with `pip install 'ti_pipeline[ocr]'`"
-            ) from error
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own exceptions have no common base but this one
-            raise TextDetectorError(f"the text detector {path} cannot be loaded: {error}") from error
+        """Load the ONNX file. Raises `ModelFileError` if it cannot be used."""
+        self._session = load_model(path, what="text detector", setting="audit.text_detector")
         self._path, self._input = path, self._session.get_inputs()[0].name
 
     def share(self, pixels: NDArray[np.uint8]) -> float:
@@ -73,7 +59,7 @@ class TextDetector:
         found = np.asarray(self._session.run(None, {self._input: np.ascontiguousarray(given)})[0])
         if found.shape != (1, 1, *given.shape[2:]):
             wanted = (1, 1, *given.shape[2:])
-            raise TextDetectorError(f"the text detector {self._path} answers with shape {found.shape}, not {wanted}")
+            raise ModelFileError(f"the text detector {self._path} answers with shape {found.shape}, not {wanted}")
         return np.asarray(found[0, 0], dtype=np.float32)
 
 

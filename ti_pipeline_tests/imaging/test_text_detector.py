@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from ti_pipeline.imaging.audit import audit_images
-from ti_pipeline.imaging.text_detector import TextDetector, TextDetectorError
+from ti_pipeline.imaging.onnx_files import ModelFileError
+from ti_pipeline.imaging.text_detector import TextDetector
 from ti_pipeline_tests.imaging.tables import images_table
 
 
@@ -58,8 +59,8 @@ def test_the_audit_asks_the_detector(red_is_text, tmp_path):
 
 def test_what_cannot_be_used_says_so(tmp_path):
     pytest.importorskip("onnxruntime", reason="onnxruntime (of the ocr extra) is not installed")
-    with pytest.raises(TextDetectorError, match=r"none\.onnx is not there: set `audit\.text_detector`"):
+    with pytest.raises(ModelFileError, match=r"none\.onnx is not there: set `audit\.text_detector`"):
         TextDetector(tmp_path / "none.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    with pytest.raises(TextDetectorError, match=r"broken\.onnx cannot be loaded"):
+    with pytest.raises(ModelFileError, match=r"broken\.onnx cannot be loaded"):
         TextDetector(tmp_path / "broken.onnx")

@@ -1,0 +1,89 @@
+"""Head detectors: a real ONNX model, built here, whose one candidate lies around the red in its square."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ti_pipeline.imaging.crop import crop_pictures
+from ti_pipeline.imaging.cut import cut_picture
+from ti_pipeline.imaging.head_detector import HeadDetector
+from ti_pipeline.imaging.onnx_files import ModelFileError
+from ti_pipeline.studies import CropSet
+
+SIDE = 160
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Return a function that writes a model as YOLOv8's, which always answers with these candidates."""
+    onnx = pytest.importorskip("onnx", reason="onnx (of the dev extra) is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime (of the ocr extra) is not installed")
+
+    def write(candidates, name="heads.onnx"):
+        helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+        answer = np.asarray(candidates, dtype=np.float32)
+        nodes = [
+            # What goes in takes part, so that the graph is one: nothing of it is left after a multiplication by 0.
+            helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+            helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+            helper.make_node("Add", ["answer", "nothing"], ["y"]),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "heads",
+            [helper.make_tensor_value_info("x", floats, [1, 3, SIDE, SIDE])],
+            [helper.make_tensor_value_info("y", floats, list(answer.shape))],
+            [
+                helper.make_tensor("zero", floats, [], [0.0]),
+                helper.make_tensor("answer", floats, answer.shape, answer.ravel()),
+            ],
+        )
+        built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.checker.check_model(built, full_check=True)
+        onnx.save(built, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_boxes_come_back_in_shares_of_the_picture(model):
+    """A picture of 320 × 160 lies in the square of 160 at half its size, 40 pixels of grey above and below."""
+    # Rows: middle x, middle y, width, height, scores of two classes. The second is unsure.
+    detector = HeadDetector(model([[[120, 40], [80, 80], [20, 9], [40, 9], [0.1, 0.1], [0.8, 0.2]]]))
+    found = detector.find(Image.new("RGB", (320, 160)))
+    np.testing.assert_allclose(found, [[110 / 160, 20 / 80, 130 / 160, 60 / 80]], atol=1e-6)
+
+
+def test_a_found_head_pulls_the_crop_and_its_model_is_part_of_what_is_kept(model, tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (320, 160), (200, 200, 200)).save(tmp_path / "images/1.png")
+    chosen = pd.DataFrame(
+        {"curation": "default", "post_id": [1], "kept": True, "split": "train", "path": "images/1.png"}
+    )
+    crop_set = CropSet(size=64)
+    lefts, hashes = [], []
+    for middle in (130, 30):
+        detector = HeadDetector(model([[[middle], [80], [20], [20], [0.9]]], name=f"{middle}.onnx"))
+        (cut,) = cut_picture(tmp_path / "images/1.png", crop_set, head_detector=detector)
+        assert cut.detectors == ["face"]
+        lefts.append(cut.placed.left)
+        crops = crop_pictures(chosen, root=tmp_path, folder="crops/s/64", crop_set=crop_set, head_detector=detector)
+        hashes.append(crops.left[0])
+    assert lefts[0] > 80 > lefts[1]
+    assert hashes == lefts, "another model, another crop"
+    (without,) = cut_picture(tmp_path / "images/1.png", CropSet(size=64, focal={"face": None}), head_detector=detector)
+    assert without.detectors == []
+
+
+def test_nothing_found_leaves_it_to_the_others(model, tmp_path):
+    Image.new("RGB", (320, 160), (200, 200, 200)).save(tmp_path / "x.png")
+    detector = HeadDetector(model([[[130], [80], [20], [20], [0.1]]]))
+    assert cut_picture(tmp_path / "x.png", CropSet(size=64), head_detector=detector)[0].placed.left == 80
+
+
+def test_what_cannot_be_used_says_so(model, tmp_path):
+    with pytest.raises(ModelFileError, match=r"the head detector .*none\.onnx is not there: set `head_detector`"):
+        HeadDetector(tmp_path / "none.onnx")
+    with pytest.raises(ModelFileError, match=r"answers with shape \(1, 4, 1\)"):
+        HeadDetector(model([[[1], [1], [1], [1]]])).find(Image.new("RGB", (9, 9)))
