@@ -128,8 +128,9 @@ def test_checkpoints_are_published_with_their_attribution(graph: Graph) -> None:
     for variant in VARIANTS:
         (place,) = (shelf / variant).iterdir()  # one training, one fingerprint
         folder = graph.data / "embeddings" / "emoji" / variant
-        names = {f"{variant}-{step}.{kind}" for step in (3, 6) for kind in ("pt", "safetensors")} | {"attribution.csv"}
-        assert {path.name for path in place.iterdir()} == names
+        forms = ("{}.pt", "{}.safetensors", "diffusers/{}.safetensors")
+        names = {form.format(f"{variant}-{step}") for step in (3, 6) for form in forms} | {"attribution.csv"}
+        assert {path.relative_to(place).as_posix() for path in place.rglob("*.*")} == names
         assert all((place / name).read_bytes() == (folder / name).read_bytes() for name in names)
         used = set(pd.read_csv(place / "attribution.csv").post_id)
         assert used == set(graph.table("training_set", "emoji").query("kept").post_id)

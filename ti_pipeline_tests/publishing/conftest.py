@@ -119,10 +119,8 @@ def picture_tables(root):
         }
         for n in split
     ]  # fmt: skip
-    crops = [
-        {"post_id": n, "status": "ok", "reason": "", "split": split[n], "path": f"crops/tiny/64/{n}.png", "size": 64}
-        for n in range(1, 5)
-    ]
+    whole = {"status": "ok", "reason": "", "part": 0, "flipped": False, "size": 64}
+    crops = [whole | {"post_id": n, "split": split[n], "path": f"crops/tiny/64/{n}.png"} for n in range(1, 5)]
     for row in images[:4]:
         row["sha256"] = hashlib.sha256((root / row["path"]).read_bytes()).hexdigest()
     tables = {"posts": frame("posts", posts), "images": frame("images", images)}
