@@ -38,7 +38,7 @@ from ti_pipeline.demo.posts import demo_posts
 from ti_pipeline.demo.styles import STYLES
 from ti_pipeline.demo.world import CONCEPTS
 from ti_pipeline.files import sha256_of, write_json
-from ti_pipeline.imaging.cut import cut_picture
+from ti_pipeline.imaging.cut import Source, cut_picture
 from ti_pipeline.imaging.focal import interest_map, place_box
 from ti_pipeline.imaging.measures import reduced
 from ti_pipeline.studies import CropSet, FocalWeights
@@ -211,7 +211,7 @@ def speed(subjects: Sequence[Subject], autocrop: Any | None) -> dict[str, float]
             rgb = subject.rgb()
             ways: dict[str, Callable[[], Any]] = {
                 "focal point": lambda rgb=rgb: by_us(rgb, []),
-                "end to end": lambda: cut_picture(path, CropSet(size=SIZE))[0].pixels.save(out),
+                "end to end": lambda: cut_picture(Source(path), CropSet(size=SIZE))[0].pixels.save(out),
                 "pillow alone": lambda: _pillow_alone(path, out),
             }
             if autocrop is not None:

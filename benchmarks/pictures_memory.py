@@ -25,7 +25,7 @@ import pandas as pd
 
 from ti_pipeline.files import write_json
 from ti_pipeline.imaging.audit import audit_images
-from ti_pipeline.imaging.crop import crop_pictures
+from ti_pipeline.imaging.crop import CropJob, crop_pictures
 from ti_pipeline.studies import CropSet
 from ti_pipeline_tests.imaging.pictures import drawing
 from ti_pipeline_tests.imaging.tables import images_table
@@ -45,7 +45,7 @@ def peak(root: str, count: int) -> dict[str, float]:
     chosen = pd.DataFrame({"post_id": audit.post_id, "path": images.path}).assign(
         curation="default", kept=True, split="train"
     )
-    crops = crop_pictures(chosen, root=Path(root), folder=f"crops/{count}", crop_set=CropSet(size=64))
+    (crops,) = crop_pictures(chosen, [CropJob(f"crops/{count}", CropSet(size=64))], root=Path(root))
     assert (audit.status == "ok").all()
     assert (crops.status == "ok").all()
     mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

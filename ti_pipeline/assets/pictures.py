@@ -1,5 +1,6 @@
 """Pictures: fetched, audited, chosen and cropped. Partitions: study, and crop set for the crops."""
 
+import itertools
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,7 @@ from upath import UPath
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
 from ti_pipeline.io_managers import Tables
-from ti_pipeline.partitions import STUDIES, crops_partitions, split, study_partitions, study_with_crops
+from ti_pipeline.partitions import STUDIES, Key, crops_partitions, split, study_partitions, study_with_crops
 from ti_pipeline.resources import DataStore, E621Site
 
 __all__ = ["crops", "image_audit", "images", "provenance", "training_set"]
@@ -123,26 +124,15 @@ def crops(
 ) -> dict[str, pd.DataFrame]:
     """The training set cut to one square size around each picture's focal point."""
     from ti_pipeline.imaging.contact_sheet import contact_sheet
-    from ti_pipeline.imaging.crop import crop_pictures, read_focal_points
-    from ti_pipeline.imaging.head_detector import HeadDetector
+    from ti_pipeline.imaging.crop import crop_pictures
 
-    def compute(key: str) -> pd.DataFrame:
-        study, part = split(key)
-        crop_set = STUDIES[study].study.crops.named()[part]
-        folder_of_study = STUDIES[study].path.parent
-        points = folder_of_study / crop_set.focal_points if crop_set.focal_points else None
-        heads = folder_of_study / crop_set.head_detector if crop_set.head_detector else None
-        folder = f"crops/{study}/{part}"
-        with store.work(reads=["images"], writes=[folder]) as root:
-            return crop_pictures(
-                training_set[study],
-                root=root,
-                folder=folder,
-                crop_set=crop_set,
-                focal_points=read_focal_points(points) if points else None,
-                head_detector=HeadDetector(heads) if heads else None,
-                progress=LogProgress(context),
-            )
+    tables: dict[str, pd.DataFrame] = {}
+    keys = sorted(map(split, context.partition_keys))
+    for study, of_study in itertools.groupby(keys, key=lambda key: key.study):
+        jobs = {str(key): _crop_job(key) for key in of_study}
+        with store.work(reads=["images"], writes=[job.folder for job in jobs.values()]) as root:
+            made = crop_pictures(training_set[study], list(jobs.values()), root=root, progress=LogProgress(context))
+        tables |= dict(zip(jobs, made, strict=True))
 
     def describe(_key: str, table: pd.DataFrame) -> dict[str, Any]:
         good = table[table.status == "ok"]
@@ -153,4 +143,18 @@ def crops(
             "contact sheet": picture(sheet, "contact sheet of crops"),
         }
 
-    return by_partition(context, compute, describe)
+    return by_partition(context, tables.__getitem__, describe)
+
+
+def _crop_job(key: Key) -> Any:
+    from ti_pipeline.imaging.crop import CropJob, read_focal_points
+    from ti_pipeline.imaging.head_detector import HeadDetector
+
+    loaded = STUDIES[key.study]
+    crop_set, folder = loaded.study.crops.named()[key.part], loaded.path.parent
+    return CropJob(
+        folder=f"crops/{key.study}/{key.part}",
+        crop_set=crop_set,
+        focal_points=read_focal_points(folder / crop_set.focal_points) if crop_set.focal_points else {},
+        head_detector=HeadDetector(folder / crop_set.head_detector) if crop_set.head_detector else None,
+    )

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
 from ti_pipeline.imaging.alpha import alpha_path, write_alpha
-from ti_pipeline.imaging.cut import Cut, cut_picture
+from ti_pipeline.imaging.cut import Cut, Source, cut_picture
 from ti_pipeline.imaging.decode import PictureError
 from ti_pipeline.imaging.threads import in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -30,63 +31,116 @@ if TYPE_CHECKING:
     from ti_pipeline.imaging.head_detector import HeadDetector
     from ti_pipeline.studies import CropSet
 
-__all__ = ["crop_pictures", "read_focal_points"]
+__all__ = ["CropJob", "crop_pictures", "read_focal_points"]
 
 # Part of every crop's identity: raise it when the same settings would give other pixels.
 _VERSION = 3
 _INDEX = "index.json"
 _SAVE_INDEX_EVERY = 50
+_Made: TypeAlias = "tuple[str, list[dict[str, Any]]]"  # of one picture: its crops' identity, and their rows
 _ENCODING: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True}}
+
+
+@dataclass(frozen=True)
+class CropJob:
+    """One crop set to make: its folder, its settings, and what a person or a model says of where to look.
+
+    `focal_points` are points by post id, shares of width and height; they win over `head_detector`.
+    """
+
+    folder: str
+    crop_set: CropSet
+    focal_points: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    head_detector: HeadDetector | None = None
 
 
 def crop_pictures(
     training_set: pd.DataFrame,
+    jobs: Sequence[CropJob],
     *,
     root: Path,
-    folder: str,
-    crop_set: CropSet,
-    focal_points: Mapping[int, tuple[float, float]] | None = None,
-    head_detector: HeadDetector | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> pd.DataFrame:
-    """Crop the kept pictures of the crop set's curation; return the `crops` table, rows in the training set's order.
+) -> list[pd.DataFrame]:
+    """Crop the kept pictures of each job's curation; return each one's `crops` table, in the training set's order.
 
-    Crops are lossless RGB files without metadata in `root/folder`: of exactly `crop_set.size` pixels a side, or of the
-    sides of an aspect bucket of that area. Each is the largest box of its shape that the picture has, placed by
-    `focal.place_box` or around the post's point of `focal_points` (shares of width and height), resized by Lanczos;
-    nothing is ever padded. A picture that cannot be read any more, or would be enlarged more than `max_upscale` times,
-    is a row with status `failed` and the reason. Raises ValueError when the training set does not know the curation.
+    Every picture is decoded once for all jobs that use it. Crops are lossless RGB files without metadata in
+    `root/folder`: of exactly `crop_set.size` pixels a side, or of the sides of an aspect bucket of that area. Each is
+    the largest box of its shape that the picture has, placed by `focal.place_box` or around the post's point of
+    `focal_points`, resized by Lanczos; nothing is ever padded. A picture that cannot be read any more, or would be
+    enlarged more than `max_upscale` times, is a row with status `failed` and the reason. Raises ValueError when the
+    training set does not know a curation.
     """
     import pyarrow as pa
 
     from ti_pipeline.schemas import TABLES, from_arrow
 
-    if crop_set.curation not in set(training_set.curation):
-        known = ", ".join(sorted(set(training_set.curation))) or "none"
-        raise ValueError(f"the training set has no curation {crop_set.curation!r} (it has: {known})")
-    chosen = training_set[training_set.kept & (training_set.curation == crop_set.curation)].to_dict("records")
-    index = _read_index(root / folder / _INDEX)
+    works = [_Work(job, training_set, root) for job in jobs]
+    pictures = {row["post_id"]: root / row["path"] for work in works for row in work.chosen.values()}
 
-    def crop(picture: dict[Hashable, Any]) -> tuple[str, list[dict[str, Any]]]:
-        known = index.get(str(picture["post_id"]), {})
-        focus = (focal_points or {}).get(int(picture["post_id"]))
-        return _crop_one(
-            picture, known, root=root, folder=folder, crop_set=crop_set, focus=focus, head_detector=head_detector
-        )
+    def crop(post_id: int) -> list[_Made]:
+        source = Source(pictures[post_id])
+        return [work.crop(source, work.chosen[post_id]) if post_id in work.chosen else ("", []) for work in works]
 
-    made: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for done, (identity, crops) in enumerate(in_threads(crop, chosen, what="pictures cropped", progress=progress), 1):
-        rows += crops
-        if crops[0]["status"] == "ok":
-            remembered = [{name: crop[name] for name in _REMEMBERED} for crop in crops]
-            made[str(crops[0]["post_id"])] = {"identity": identity, "crops": remembered}
-        if done % _SAVE_INDEX_EVERY == 0:  # a killed run goes on from here
-            write_json(root / folder / _INDEX, index | made)
-    write_json(root / folder / _INDEX, made)
-    _remove_others(root / folder, {root / row["path"] for row in rows if row["status"] == "ok"})
-    schema = TABLES["crops"].arrow_schema()
-    return from_arrow(pa.Table.from_pylist(rows, schema=schema))
+    in_turn = in_threads(crop, list(pictures), what="pictures cropped", progress=progress)
+    for done, (post_id, made) in enumerate(zip(pictures, in_turn, strict=True), 1):
+        for work, (identity, rows) in zip(works, made, strict=True):
+            work.rows[post_id] = rows
+            work.identities[post_id] = identity
+            if done % _SAVE_INDEX_EVERY == 0:  # a killed run goes on from here
+                work.save_index(work.index | work.made())
+    tables = []
+    for work in works:
+        work.save_index(work.made())
+        rows = [row for post_id in work.chosen for row in work.rows[post_id]]
+        _remove_others(root / work.job.folder, {root / row["path"] for row in rows if row["status"] == "ok"})
+        tables.append(from_arrow(pa.Table.from_pylist(rows, schema=TABLES["crops"].arrow_schema())))
+    return tables
+
+
+class _Work:
+    """A job while it is done: what it wants, what it knows from earlier runs, and the rows that it has."""
+
+    def __init__(self, job: CropJob, training_set: pd.DataFrame, root: Path) -> None:
+        wanted = job.crop_set.curation
+        if wanted not in set(training_set.curation):
+            known = ", ".join(sorted(set(training_set.curation))) or "none"
+            raise ValueError(f"the training set has no curation {wanted!r} (it has: {known})")
+        chosen = training_set[training_set.kept & (training_set.curation == wanted)].to_dict("records")
+        self.job, self.root = job, root
+        self.chosen: dict[int, dict[Hashable, Any]] = {int(row["post_id"]): row for row in chosen}
+        self.index = _read_index(root / job.folder / _INDEX)
+        self.rows: dict[int, list[dict[str, Any]]] = {}
+        self.identities: dict[int, str] = {}
+
+    def made(self) -> dict[str, Any]:
+        """Return the index of what was made so far."""
+        return {
+            str(post_id): {
+                "identity": self.identities[post_id],
+                "crops": [{name: crop[name] for name in _REMEMBERED} for crop in rows],
+            }
+            for post_id, rows in self.rows.items()
+            if rows and rows[0]["status"] == "ok"
+        }
+
+    def save_index(self, index: dict[str, Any]) -> None:
+        write_json(self.root / self.job.folder / _INDEX, index)
+
+    def crop(self, source: Source, picture: dict[Hashable, Any]) -> _Made:
+        """Return the identity of a picture's crops, and a row for each of them, or one that says why there are none."""
+        post_id, crop_set, root = int(picture["post_id"]), self.job.crop_set, self.root
+        row = {"post_id": post_id, "part": 0, "flipped": False, "split": picture["split"], "size": crop_set.size}
+        known, focus = self.index.get(str(post_id), {}), self.job.focal_points.get(post_id)
+        try:
+            identity = _identity(source.path, crop_set, focus, self.job.head_detector)
+            if known.get("identity") == identity and all(_intact(root, crop) for crop in known["crops"]):
+                return identity, [row | crop | {"status": "ok", "reason": ""} for crop in known["crops"]]
+            cuts = cut_picture(source, crop_set, focus=focus, head_detector=self.job.head_detector)
+        except PictureError as error:
+            return "", [row | {"status": "failed", "reason": error.reason, "detectors": []}]
+        names = [f"{self.job.folder}/{_stem(post_id, cut)}.{crop_set.format}" for cut in cuts]
+        written = [_write(cut, name, root, crop_set.format) for cut, name in zip(cuts, names, strict=True)]
+        return identity, [row | crop | {"status": "ok", "reason": ""} for crop in written]
 
 
 def read_focal_points(path: Path) -> dict[int, tuple[float, float]]:
@@ -108,30 +162,6 @@ def read_focal_points(path: Path) -> dict[int, tuple[float, float]]:
                 raise ValueError(f"{path}:{rows.line_num}: x and y are shares, 0 to 1; has {x:g}, {y:g}")
             points[post_id] = (x, y)
     return points
-
-
-def _crop_one(
-    picture: dict[Hashable, Any],
-    known: dict[str, Any],
-    *,
-    root: Path,
-    folder: str,
-    crop_set: CropSet,
-    focus: tuple[float, float] | None,
-    head_detector: HeadDetector | None,
-) -> tuple[str, list[dict[str, Any]]]:
-    """Return the identity of a picture's crops, and a row for each of them, or one that says why there are none."""
-    post_id, source = int(picture["post_id"]), root / picture["path"]
-    row = {"post_id": post_id, "part": 0, "flipped": False, "split": picture["split"], "size": crop_set.size}
-    try:
-        identity = _identity(source, crop_set, focus, head_detector)
-        if known.get("identity") == identity and all(_intact(root, crop) for crop in known["crops"]):
-            return identity, [row | crop | {"status": "ok", "reason": ""} for crop in known["crops"]]
-        cuts = cut_picture(source, crop_set, focus=focus, head_detector=head_detector)
-    except PictureError as error:
-        return "", [row | {"status": "failed", "reason": error.reason, "detectors": []}]
-    written = [_write(cut, f"{folder}/{_stem(post_id, cut)}.{crop_set.format}", root, crop_set.format) for cut in cuts]
-    return identity, [row | crop | {"status": "ok", "reason": ""} for crop in written]
 
 
 def _stem(post_id: int, cut: Cut) -> str:

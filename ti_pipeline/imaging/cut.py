@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ti_pipeline.imaging.boxes import bucket_for, largest_box, parts_along
-from ti_pipeline.imaging.decode import PictureError, open_picture
+from ti_pipeline.imaging.decode import Picture, PictureError, open_picture
 from ti_pipeline.imaging.focal import Placement, box_at, interest_map, place_box
 from ti_pipeline.imaging.measures import reduced
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ti_pipeline.imaging.head_detector import HeadDetector
-    from ti_pipeline.studies import CropSet
+    from ti_pipeline.studies import CropSet, FocalWeights
 
-__all__ = ["Cut", "cut_picture"]
+__all__ = ["Cut", "Source", "cut_picture"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,34 @@ class Cut:
     detectors: list[str]
 
 
+class Source:
+    """A picture file that several crop sets are cut from: decoded and looked at once for all that ask the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._decoded: dict[str, Picture] = {}
+        self._interest: dict[object, tuple[NDArray[np.int64], list[str]]] = {}
+
+    def picture(self, under: str) -> Picture:
+        """Return the decoded picture over a colour. Raises `PictureError` for a file that cannot be used."""
+        if under not in self._decoded:
+            self._decoded[under] = open_picture(self.path, under=under)
+        return self._decoded[under]
+
+    def interest(
+        self, under: str, weights: FocalWeights, detector: HeadDetector | None
+    ) -> tuple[NDArray[np.int64], list[str]]:
+        """Return the picture's interest map and the detectors that fired; see `focal.interest_map`."""
+        asked = (under, weights.model_dump_json(), detector and detector.sha256)
+        if asked not in self._interest:
+            rgb = self.picture(under).rgb
+            heads = detector.find(rgb) if detector is not None and weights.face else None
+            self._interest[asked] = interest_map(reduced(rgb), weights, heads)
+        return self._interest[asked]
+
+
 def cut_picture(
-    source: Path,
+    source: Source,
     crop_set: CropSet,
     *,
     focus: tuple[float, float] | None = None,
@@ -52,13 +78,13 @@ def cut_picture(
     detectors decide, `head_detector` before what looks for faces without a model. Raises `PictureError` for a file
     that cannot be used or is too small.
     """
-    picture = open_picture(source, under=crop_set.background)
+    picture = source.picture(crop_set.background)
     size, square = picture.rgb.size, (crop_set.size, crop_set.size)
     shape = square if crop_set.aspect == "square" else bucket_for(*size, crop_set.size)
     box = largest_box(*size, shape)
     if shape[0] > crop_set.max_upscale * box[0]:
-        raise PictureError(source, f"too small: needs more than {crop_set.max_upscale:g} times enlargement")
-    placements, detectors = _placements(picture.rgb, crop_set, box, focus, head_detector)
+        raise PictureError(source.path, f"too small: needs more than {crop_set.max_upscale:g} times enlargement")
+    placements, detectors = _placements(source, crop_set, box, focus, head_detector)
     cuts = []
     for part, placed in enumerate(placements):
         edges = (placed.left, placed.top, placed.left + placed.width, placed.top + placed.height)
@@ -66,28 +92,27 @@ def cut_picture(
         alpha = None if picture.alpha is None else picture.alpha.crop(edges).resize(shape, Image.Resampling.BOX)
         cuts.append(Cut(part, False, pixels, alpha, placed, detectors))
         if crop_set.flip:
-            cuts.append(
-                Cut(part, True, _mirrored(pixels), None if alpha is None else _mirrored(alpha), placed, detectors)
-            )
+            mirrored = None if alpha is None else _mirrored(alpha)
+            cuts.append(Cut(part, True, _mirrored(pixels), mirrored, placed, detectors))
     return cuts
 
 
 def _placements(
-    rgb: Image.Image,
+    source: Source,
     crop_set: CropSet,
     box: tuple[int, int],
     focus: tuple[float, float] | None,
     head_detector: HeadDetector | None,
 ) -> tuple[list[Placement], list[str]]:
     """Return where the crops lie, and the detectors that fired, or `manual` or `split`."""
+    size = source.picture(crop_set.background).rgb.size
     if focus is not None:
-        return [box_at(*focus, rgb.size, box)], ["manual"]
-    if crop_set.split_above is not None and max(rgb.size) > crop_set.split_above * min(rgb.size):
-        return _parts(rgb.size, box, crop_set.split_overlap), ["split"]
+        return [box_at(*focus, size, box)], ["manual"]
+    if crop_set.split_above is not None and max(size) > crop_set.split_above * min(size):
+        return _parts(size, box, crop_set.split_overlap), ["split"]
     weights = crop_set.focal.model_copy(update={"face": None}) if crop_set.keep == "subject" else crop_set.focal
-    heads = head_detector.find(rgb) if head_detector is not None and weights.face else None
-    interest, detectors = interest_map(reduced(rgb), weights, heads)
-    return [place_box(interest, rgb.size, box, headroom=crop_set.headroom, keep=crop_set.keep)], detectors
+    interest, detectors = source.interest(crop_set.background, weights, head_detector)
+    return [place_box(interest, size, box, headroom=crop_set.headroom, keep=crop_set.keep)], detectors
 
 
 def _parts(size: tuple[int, int], box: tuple[int, int], overlap: float) -> list[Placement]:

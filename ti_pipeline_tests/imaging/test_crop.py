@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ from PIL import Image, ImageCms
 
 from ti_pipeline.files import sha256_of
 from ti_pipeline.imaging import crop as crop_module
-from ti_pipeline.imaging.crop import crop_pictures, read_focal_points
+from ti_pipeline.imaging import cut as cut_module
+from ti_pipeline.imaging.crop import CropJob, crop_pictures, read_focal_points
+from ti_pipeline.imaging.decode import open_picture
 from ti_pipeline.imaging.verify import crop_problems
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CropSet, FocalWeights
@@ -43,7 +46,7 @@ def training_set(*post_ids, curation="default", out=()):
 
 
 def cropped(root, chosen, **settings):
-    crops = crop_pictures(chosen, root=root, folder=FOLDER, crop_set=CropSet(**{"size": 64} | settings))
+    (crops,) = crop_pictures(chosen, [CropJob(FOLDER, CropSet(**{"size": 64} | settings))], root=root)
     assert TABLES["crops"].problems(crops) == []
     return crops
 
@@ -201,7 +204,7 @@ def test_a_run_that_breaks_off_goes_on_where_it_was(root, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        crop_pictures(training_set(1, 2, 3), root=root, folder=FOLDER, crop_set=CropSet(size=64), progress=stop)
+        crop_pictures(training_set(1, 2, 3), [CropJob(FOLDER, CropSet(size=64))], root=root, progress=stop)
     age(root)
     assert cropped(root, training_set(1, 2, 3)).status.tolist() == ["ok"] * 3
     assert rewritten(root) <= {"3.png"}
@@ -225,9 +228,8 @@ def test_a_focal_point_given_by_hand_overrides_the_detectors(root):
     chosen = training_set(1, 2, 3)
     by_detectors = cropped(root, chosen)
     age(root)
-    crops = crop_pictures(
-        chosen, root=root, folder=FOLDER, crop_set=CropSet(size=64, focal_points="points.csv"), focal_points=points
-    )
+    job = CropJob(FOLDER, CropSet(size=64, focal_points="points.csv"), focal_points=points)
+    (crops,) = crop_pictures(chosen, [job], root=root)
     assert crops.left.tolist()[:2] == [10, 0]  # 0.3 × 200 in the middle of a square of 100
     assert crops.top[1] == 0
     assert crops.focus_x.tolist()[:2] == [0.3, 0.5]
@@ -308,3 +310,27 @@ def test_crops_of_buckets_are_exact(root):
 def test_shapes_that_contradict_each_other_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         CropSet(**{"size": 64} | settings)
+
+
+def test_each_picture_is_decoded_once_for_all_sets_and_each_set_is_as_if_alone(root, monkeypatch):
+    both = pd.concat([training_set(1, 2, out=(2,)), training_set(1, 2, 3, curation="other")])
+    jobs = [
+        CropJob("crops/s/64", CropSet(size=64)),
+        CropJob("crops/s/96", CropSet(size=96)),
+        CropJob("crops/s/other", CropSet(size=64, curation="other", keep="subject")),
+    ]
+    alone = [crop_pictures(both, [job], root=root)[0] for job in jobs]
+    before = {path: path.read_bytes() for path in (root / "crops").rglob("*.*")}
+    shutil.rmtree(root / "crops")
+    decoded = []
+    monkeypatch.setattr(
+        cut_module, "open_picture", lambda path, **k: decoded.append(path.name) or open_picture(path, **k)
+    )
+    together = crop_pictures(both, jobs, root=root)
+    assert sorted(decoded) == ["1.png", "2.png", "3.png"]
+    for one, other in zip(alone, together, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert {path: path.read_bytes() for path in (root / "crops").rglob("*.*")} == before
+    decoded.clear()
+    crop_pictures(both, jobs, root=root)
+    assert decoded == [], "what is finished is not even opened"

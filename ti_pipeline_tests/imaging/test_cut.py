@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ti_pipeline.imaging.cut import cut_picture
+from ti_pipeline.imaging.cut import Source, cut_picture
 from ti_pipeline.studies import CropSet, FocalWeights
 from ti_pipeline_tests.imaging.pictures import drawing, subject_scene
 
@@ -14,7 +14,7 @@ def picture(tmp_path):
     def save(image):
         path = tmp_path / "picture.png"
         image.save(path)
-        return path
+        return Source(path)
 
     return save
 
@@ -25,24 +25,24 @@ def box_of(cut):
 
 
 def test_a_bucket_has_nearly_the_pictures_shape_and_nothing_is_stretched(picture):
-    path = picture(drawing(900, 590))
-    (cut,) = cut_picture(path, CropSet(size=256, aspect="buckets"))
+    source = picture(drawing(900, 590))
+    (cut,) = cut_picture(source, CropSet(size=256, aspect="buckets"))
     assert cut.pixels.size == (320, 192)  # 1.67; 256 × 256 is 1, 384 × 128 is 3
     assert (cut.placed.width, cut.placed.height) == (900, 540)
-    with Image.open(path) as whole:
+    with Image.open(source.path) as whole:
         expected = whole.crop(box_of(cut)).resize((320, 192), Image.Resampling.LANCZOS)
     assert np.array_equal(cut.pixels, expected)
 
 
 def test_a_long_picture_is_cut_in_parts_from_end_to_end(picture):
-    path = picture(drawing(100, 330))
-    cuts = cut_picture(path, CropSet(size=64, split_above=2))
+    source = picture(drawing(100, 330))
+    cuts = cut_picture(source, CropSet(size=64, split_above=2))
     assert [cut.part for cut in cuts] == [0, 1, 2, 3]
     assert [box_of(cut)[1] for cut in cuts] == [0, 77, 153, 230]
     assert {box_of(cut)[2] for cut in cuts} == {100}
     assert [round(cut.placed.focus_y * 330) for cut in cuts] == [50, 127, 203, 280]
-    assert len(cut_picture(path, CropSet(size=64, split_above=3.3))) == 1
-    assert [cut.detectors for cut in cut_picture(path, CropSet(size=64, split_above=2), focus=(0.5, 0.1))] == [
+    assert len(cut_picture(source, CropSet(size=64, split_above=3.3))) == 1
+    assert [cut.detectors for cut in cut_picture(source, CropSet(size=64, split_above=2), focus=(0.5, 0.1))] == [
         ["manual"]
     ]
 
@@ -60,10 +60,10 @@ def test_mirror_images_follow_their_crop_with_their_alpha(picture):
 def test_linear_light_averages_what_lenses_do(picture):
     """Black and white pixels in turn: half of the light is sRGB 188, half of the stored values 128."""
     stripes = np.tile(np.array([0, 255], dtype=np.uint8)[None, :, None], (512, 256, 3))
-    path = picture(Image.fromarray(stripes))
+    source = picture(Image.fromarray(stripes))
     middles = []
     for resize in ("linear", "gamma"):
-        (cut,) = cut_picture(path, CropSet(size=64, resize=resize))
+        (cut,) = cut_picture(source, CropSet(size=64, resize=resize))
         middles.append(int(np.asarray(cut.pixels)[32, 32, 0]))
     assert middles[0] == pytest.approx(188, abs=2)
     assert middles[1] == pytest.approx(128, abs=2)
@@ -79,12 +79,12 @@ def test_linear_light_keeps_even_colours(picture, level):
 
 def test_a_whole_subject_is_kept_where_a_face_would_pull_the_box_up(picture):
     """For a face the upper part of the picture counts more; a subject is where it is."""
-    path = picture(subject_scene(100, 320, (30, 150, 70, 245)))
+    source = picture(subject_scene(100, 320, (30, 150, 70, 245)))
     subject, face = (
-        cut_picture(path, CropSet(size=64, keep=keep, focal=FocalWeights(face=None, corners=None, entropy=None)))[0]
+        cut_picture(source, CropSet(size=64, keep=keep, focal=FocalWeights(face=None, corners=None, entropy=None)))[0]
         for keep in ("subject", "face")
     )
     assert box_of(subject)[1] <= 155
     assert box_of(subject)[3] >= 240
     assert box_of(face)[1] <= box_of(subject)[1]
-    assert "face" not in cut_picture(path, CropSet(size=64, keep="subject"))[0].detectors
+    assert "face" not in cut_picture(source, CropSet(size=64, keep="subject"))[0].detectors

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from ti_pipeline.imaging.crop import crop_pictures
-from ti_pipeline.imaging.cut import cut_picture
+from ti_pipeline.imaging.crop import CropJob, crop_pictures
+from ti_pipeline.imaging.cut import Source, cut_picture
 from ti_pipeline.imaging.head_detector import HeadDetector
 from ti_pipeline.imaging.onnx_files import ModelFileError
 from ti_pipeline.studies import CropSet
@@ -65,21 +65,24 @@ def test_a_found_head_pulls_the_crop_and_its_model_is_part_of_what_is_kept(model
     lefts, hashes = [], []
     for middle in (130, 30):
         detector = HeadDetector(model([[[middle], [80], [20], [20], [0.9]]], name=f"{middle}.onnx"))
-        (cut,) = cut_picture(tmp_path / "images/1.png", crop_set, head_detector=detector)
+        (cut,) = cut_picture(Source(tmp_path / "images/1.png"), crop_set, head_detector=detector)
         assert cut.detectors == ["face"]
         lefts.append(cut.placed.left)
-        crops = crop_pictures(chosen, root=tmp_path, folder="crops/s/64", crop_set=crop_set, head_detector=detector)
+        job = CropJob("crops/s/64", crop_set, head_detector=detector)
+        (crops,) = crop_pictures(chosen, [job], root=tmp_path)
         hashes.append(crops.left[0])
     assert lefts[0] > 80 > lefts[1]
     assert hashes == lefts, "another model, another crop"
-    (without,) = cut_picture(tmp_path / "images/1.png", CropSet(size=64, focal={"face": None}), head_detector=detector)
+    (without,) = cut_picture(
+        Source(tmp_path / "images/1.png"), CropSet(size=64, focal={"face": None}), head_detector=detector
+    )
     assert without.detectors == []
 
 
 def test_nothing_found_leaves_it_to_the_others(model, tmp_path):
     Image.new("RGB", (320, 160), (200, 200, 200)).save(tmp_path / "x.png")
     detector = HeadDetector(model([[[130], [80], [20], [20], [0.1]]]))
-    assert cut_picture(tmp_path / "x.png", CropSet(size=64), head_detector=detector)[0].placed.left == 80
+    assert cut_picture(Source(tmp_path / "x.png"), CropSet(size=64), head_detector=detector)[0].placed.left == 80
 
 
 def test_what_cannot_be_used_says_so(model, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ti_pipeline.imaging.audit import audit_images
-from ti_pipeline.imaging.crop import crop_pictures
+from ti_pipeline.imaging.crop import CropJob, crop_pictures
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CropSet
 from ti_pipeline_tests.imaging.pictures import drawing
@@ -32,7 +32,7 @@ def training_set(paths: dict[int, str]) -> pd.DataFrame:
 
 
 def crop(root: Path, paths: dict[int, str]) -> pd.DataFrame:
-    crops = crop_pictures(training_set(paths), root=root, folder=FOLDER, crop_set=CropSet(size=64))
+    (crops,) = crop_pictures(training_set(paths), [CropJob(FOLDER, CropSet(size=64))], root=root)
     assert TABLES["crops"].problems(crops) == []
     return crops
 
@@ -162,10 +162,10 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_the_next_run_goes_on(tmp_pa
 KILLED = """
 import sys
 from pathlib import Path
-from ti_pipeline_tests.imaging.test_robustness import crop_pictures, training_set, CropSet, FOLDER
+from ti_pipeline_tests.imaging.test_robustness import CropJob, CropSet, FOLDER, crop_pictures, training_set
 root, count = Path(sys.argv[1]), int(sys.argv[2])
 crop_pictures(
-    training_set({n: f"images/{n}.png" for n in range(count)}), root=root, folder=FOLDER, crop_set=CropSet(size=64),
+    training_set({n: f"images/{n}.png" for n in range(count)}), [CropJob(FOLDER, CropSet(size=64))], root=root,
     progress=lambda done, total, what: print(done, flush=True),
 )
 """
