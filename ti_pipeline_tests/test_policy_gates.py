@@ -71,7 +71,7 @@ def test_the_study_itself_is_fine(folder: Path) -> None:
 @given(tag=disguised())
 def test_no_text_of_a_study_says_an_excluded_tag(folder: Path, place: str, tag: str) -> None:
     text = f"[name], wolf, {tag}" if place in {"template", "prompt"} else tag
-    with pytest.raises(StudyError, match=r"content policy|must be letters and digits"):
+    with pytest.raises(StudyError, match=r"content policy|must be letters and digits|at most 64 characters"):
         load(folder, with_text(VALUES, PLACES[place], text))
 
 

@@ -27,6 +27,8 @@ from ti_pipeline_tests.emulator.changes import (
 from ti_pipeline_tests.emulator.proofs import asked_again, most_within, unidentified
 from ti_pipeline_tests.emulator.world import picture, plain_post
 
+pytestmark = pytest.mark.slow
+
 SEED, POSTS, PAGE = 11, 2700, 320
 KILLS = {"posts": 2, "images": 3}
 MISFORTUNE = 0.3

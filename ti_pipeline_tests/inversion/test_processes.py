@@ -24,6 +24,8 @@ import torch
 from ti_pipeline.inversion.processes import launched
 from ti_pipeline_tests.inversion.test_processes import trained
 
+pytestmark = pytest.mark.slow
+
 processes = launched()
 torch.set_num_threads(1)
 torch.save(trained(Path(sys.argv[1]), processes), f"{sys.argv[2]}/{processes.index}-of-{processes.count}.pt")

@@ -15,6 +15,8 @@ from ti_pipeline.inversion.trainer import loss_weights, quarter_errors, signal_l
 from ti_pipeline.inversion.variant_state import Pictures, Run, StartError, initial_vectors, update_count
 from ti_pipeline.studies import BaseModelSource, Variant
 
+pytestmark = pytest.mark.slow
+
 CAPTIONS = ["wolf, snow", "red fur", "", "fox, city, night"]
 
 

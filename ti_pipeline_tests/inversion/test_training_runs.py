@@ -21,6 +21,8 @@ from ti_pipeline.inversion.training_runs import train_variants
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.inversion import readers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _each_base_is_read_once(monkeypatch, loaded):

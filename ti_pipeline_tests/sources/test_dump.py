@@ -20,6 +20,8 @@ from ti_pipeline_tests.e621.recorded import post
 from ti_pipeline_tests.e621.scripted import Answer, Request, Scripted
 from ti_pipeline_tests.graph import Graph
 
+pytestmark = pytest.mark.slow
+
 IDS = range(1, 261)
 ROWS = [dumps.post(i, score=i % 7, rating="sq"[i % 10 == 0], is_deleted=i % 13 == 0) for i in IDS]
 # What the study's search finds, reckoned here: the best first, of equals the newest.

@@ -25,6 +25,8 @@ from ti_pipeline.studies import Source
 from ti_pipeline_tests.e621.recorded import post
 from ti_pipeline_tests.publishing.conftest import frame
 
+pytestmark = pytest.mark.slow
+
 SOURCE = TypeAdapter(Source).validate_python({"kind": "e621", "query": "wolf"})
 CROPS_OF = {"one__v": ["one__64"], "one__w": ["one__128"], "two__v": ["two__64"]}
 # Study, post, artists, file. Posts 4 and 5 show one file that two people are named for; 1 is in both studies, but the

@@ -15,6 +15,8 @@ from ti_pipeline.tagging.frequencies import tag_frequencies
 from ti_pipeline.tagging.vocabulary import VocabularyError, reduce_vocabulary
 from ti_pipeline_tests.tagging.frames import steady
 
+pytestmark = pytest.mark.slow
+
 CHAIN = pd.DataFrame(
     [("wolf", "canine"), ("fox", "canine"), ("canine", "mammal"), ("lion", "mammal")],
     columns=["antecedent", "consequent"],
@@ -283,7 +285,7 @@ plans = st.builds(
 LETTERS = pd.DataFrame([("f", "b"), ("b", "c"), ("a", "e")], columns=["antecedent", "consequent"]).astype("str")
 
 
-@settings(steady, max_examples=300)
+@settings(steady, max_examples=120)
 @given(tiny_posts, plans)
 def test_all_rules_together(posts, plan):
     post_tags = uses_of(posts)
