@@ -193,4 +193,4 @@ def _to_srgb(image: Image.Image) -> Image.Image:
                     return converted
         except (ImageCms.PyCMSError, OSError):
             pass  # a profile that is broken or of another colour space: its pixels count as sRGB, as in browsers
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # its pixels stay when its file is closed

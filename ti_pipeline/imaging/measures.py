@@ -117,18 +117,21 @@ def simple_background(pixels: NDArray[np.uint8]) -> float:
     import cv2
 
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
-    count, areas = cv2.connectedComponents(_even(lab), connectivity=4)
+    count, areas, boxes, _ = cv2.connectedComponentsWithStats(_even(lab), connectivity=4)
     border = np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]])
     touches = np.bincount(border, minlength=count)
     touches[0] = 0  # area 0 is everything uneven
     reaching_in = np.flatnonzero(touches >= min(_BORDER_PIXELS, touches.max()))
     if not touches.any():
         return 0.0
-    masks = [(areas == area).astype(np.uint8) for area in reaching_in]
-    means = np.array([cv2.mean(lab, mask=mask)[:3] for mask in masks]) * _LAB_UNITS
-    distance = np.linalg.norm(means - means[touches[reaching_in].argmax()], axis=1)
-    same = np.flatnonzero(distance <= _SAME_BACKGROUND)
-    return float(sum(cv2.countNonZero(masks[number]) for number in same) / areas.size)
+    means = []
+    for area in reaching_in:
+        left, top, across, down = boxes[area, :4]
+        part = (slice(top, top + down), slice(left, left + across))
+        means.append(cv2.mean(lab[part], mask=(areas[part] == area).astype(np.uint8))[:3])
+    colours = np.array(means) * _LAB_UNITS
+    distance = np.linalg.norm(colours - colours[touches[reaching_in].argmax()], axis=1)
+    return float(boxes[reaching_in[distance <= _SAME_BACKGROUND], 4].sum() / areas.size)
 
 
 def _even(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
