@@ -82,12 +82,15 @@ def crop_pictures(
         return [work.crop(source, work.chosen[post_id]) if post_id in work.chosen else ("", []) for work in works]
 
     in_turn = in_threads(crop, list(pictures), what="pictures cropped", progress=progress)
+    save_at = _SAVE_INDEX_EVERY
     for done, (post_id, made) in enumerate(zip(pictures, in_turn, strict=True), 1):
         for work, (identity, rows) in zip(works, made, strict=True):
             work.rows[post_id] = rows
             work.identities[post_id] = identity
-            if done % _SAVE_INDEX_EVERY == 0:  # a killed run goes on from here
+        if done == save_at:  # a killed run goes on from here
+            for work in works:
                 work.save_index(work.index | work.made())
+            save_at += max(_SAVE_INDEX_EVERY, done // 10)  # all of it is written each time: ever more seldom
     tables = []
     for work in works:
         work.save_index(work.made())
