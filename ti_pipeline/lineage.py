@@ -103,6 +103,7 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
                 "frames",
                 "exif_orientation",
                 "has_alpha",
+                "icc_profile",
                 "sharpness",
                 "detail",
                 "simple_background",

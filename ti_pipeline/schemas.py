@@ -260,6 +260,7 @@ _PICTURES = (
             Column("frames", "int64", "1 = a still", nullable=True, low=1),
             Column("exif_orientation", "int64", "1 = upright", nullable=True, low=1, high=8),
             Column("has_alpha", "bool", "whether any pixel is not opaque", nullable=True),
+            Column("icc_profile", "string", "the embedded colour profile's name; empty without one", nullable=True),
             Column(
                 "sharpness",
                 "float64",

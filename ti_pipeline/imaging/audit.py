@@ -96,6 +96,7 @@ def measured(post_id: int, picture: Picture, text_detector: TextDetector | None 
         "frames": picture.frames,
         "exif_orientation": picture.orientation,
         "has_alpha": picture.alpha is not None,
+        "icc_profile": picture.profile,
         "sharpness": sharpness(grey),
         "detail": detail(grey),
         "simple_background": simple_background(pixels),

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ti_pipeline.imaging.boxes import bucket_for, largest_box, parts_along
-from ti_pipeline.imaging.decode import Picture, PictureError, open_picture
+from ti_pipeline.imaging.decode import Picture, PictureError, jpeg_shrink, open_picture
 from ti_pipeline.imaging.focal import Placement, box_at, interest_map, place_box
 from ti_pipeline.imaging.measures import reduced
 
@@ -39,27 +39,36 @@ class Cut:
     detectors: list[str]
 
 
+# A JPEG is decoded smaller down to so many times the size of its crops: what Lanczos makes of that is what it makes of
+# all pixels, to a level or two (`test_a_large_jpeg_is_decoded_smaller…`).
+_ENOUGH = 2
+
+
 class Source:
     """A picture file that several crop sets are cut from: decoded and looked at once for all that ask the same."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._decoded: dict[str, Picture] = {}
+        self._decoded: dict[tuple[str, int], Picture] = {}
         self._interest: dict[object, tuple[NDArray[np.int64], list[str]]] = {}
 
-    def picture(self, under: str) -> Picture:
-        """Return the decoded picture over a colour. Raises `PictureError` for a file that cannot be used."""
-        if under not in self._decoded:
-            self._decoded[under] = open_picture(self.path, under=under)
-        return self._decoded[under]
+    def picture(self, under: str, size: int) -> Picture:
+        """Return the picture, decoded over a colour for crops of a size; raises `PictureError` if it cannot be used.
+
+        It is the same for a size whatever other sizes are asked for, or crops would depend on what is made with them.
+        """
+        asked = (under, jpeg_shrink(self.path, _ENOUGH * size))
+        if asked not in self._decoded:
+            self._decoded[asked] = open_picture(self.path, under=under, shrink=asked[1])
+        return self._decoded[asked]
 
     def interest(
-        self, under: str, weights: FocalWeights, detector: HeadDetector | None
+        self, under: str, size: int, weights: FocalWeights, detector: HeadDetector | None
     ) -> tuple[NDArray[np.int64], list[str]]:
         """Return the picture's interest map and the detectors that fired; see `focal.interest_map`."""
-        asked = (under, weights.model_dump_json(), detector and detector.sha256)
+        rgb = self.picture(under, size).rgb
+        asked = (under, rgb.size, weights.model_dump_json(), detector and detector.sha256)
         if asked not in self._interest:
-            rgb = self.picture(under).rgb
             heads = detector.find(rgb) if detector is not None and weights.face else None
             self._interest[asked] = interest_map(reduced(rgb), weights, heads)
         return self._interest[asked]
@@ -78,8 +87,8 @@ def cut_picture(
     detectors decide, `head_detector` before what looks for faces without a model. Raises `PictureError` for a file
     that cannot be used or is too small.
     """
-    picture = source.picture(crop_set.background)
-    size, square = picture.rgb.size, (crop_set.size, crop_set.size)
+    picture = source.picture(crop_set.background, crop_set.size)
+    size, square = picture.size, (crop_set.size, crop_set.size)
     shape = square if crop_set.aspect == "square" else bucket_for(*size, crop_set.size)
     box = largest_box(*size, shape)
     if shape[0] > crop_set.max_upscale * box[0]:
@@ -88,7 +97,7 @@ def cut_picture(
     cuts = []
     for part, placed in enumerate(placements):
         edges = (placed.left, placed.top, placed.left + placed.width, placed.top + placed.height)
-        pixels = _resized(picture.rgb.crop(edges), shape, crop_set.resize)
+        pixels = _resized(_part(picture, edges), shape, crop_set.resize)
         alpha = None if picture.alpha is None else picture.alpha.crop(edges).resize(shape, Image.Resampling.BOX)
         cuts.append(Cut(part, False, pixels, alpha, placed, detectors))
         if crop_set.flip:
@@ -105,13 +114,13 @@ def _placements(
     head_detector: HeadDetector | None,
 ) -> tuple[list[Placement], list[str]]:
     """Return where the crops lie, and the detectors that fired, or `manual` or `split`."""
-    size = source.picture(crop_set.background).rgb.size
+    size = source.picture(crop_set.background, crop_set.size).size
     if focus is not None:
         return [box_at(*focus, size, box)], ["manual"]
     if crop_set.split_above is not None and max(size) > crop_set.split_above * min(size):
         return _parts(size, box, crop_set.split_overlap), ["split"]
     weights = crop_set.focal.model_copy(update={"face": None}) if crop_set.keep == "subject" else crop_set.focal
-    interest, detectors = source.interest(crop_set.background, weights, head_detector)
+    interest, detectors = source.interest(crop_set.background, crop_set.size, weights, head_detector)
     return [place_box(interest, size, box, headroom=crop_set.headroom, keep=crop_set.keep)], detectors
 
 
@@ -124,6 +133,13 @@ def _parts(size: tuple[int, int], box: tuple[int, int], overlap: float) -> list[
         middle = ((left + box[0] / 2) / size[0], (top + box[1] / 2) / size[1])
         found.append(Placement(left, top, *box, *middle))
     return found
+
+
+def _part(picture: Picture, edges: tuple[int, int, int, int]) -> Image.Image:
+    """Return what lies inside edges given in the whole picture's pixels, to the nearest decoded pixel."""
+    across, down = (decoded / whole for decoded, whole in zip(picture.rgb.size, picture.size, strict=True))
+    left, top, right, bottom = edges
+    return picture.rgb.crop((round(left * across), round(top * down), round(right * across), round(bottom * down)))
 
 
 def _mirrored(image: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from ti_pipeline.imaging.cut import Source, cut_picture
+from ti_pipeline.imaging.decode import open_picture
 from ti_pipeline.studies import CropSet, FocalWeights
 from ti_pipeline_tests.imaging.pictures import drawing, subject_scene
 
@@ -45,6 +46,31 @@ def test_a_long_picture_is_cut_in_parts_from_end_to_end(picture):
     assert [cut.detectors for cut in cut_picture(source, CropSet(size=64, split_above=2), focus=(0.5, 0.1))] == [
         ["manual"]
     ]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_and_its_crop_is_nearly_that_of_all_pixels(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "large.jpg"
+    drawing(1701, 1300, seed=4).save(path, quality=95, exif=exif)
+    source = Source(path)
+    (cut,) = cut_picture(source, CropSet(size=128), focus=(0.3, 0.5))
+    picture, whole = source.picture("#ffffff", 128), open_picture(path)
+    assert picture.size == whole.rgb.size == ((1701, 1300) if orientation == 1 else (1300, 1701))
+    assert min(picture.rgb.size) == 325  # a quarter; an eighth would be less than 256
+    expected = whole.rgb.crop(box_of(cut)).resize((128, 128), Image.Resampling.LANCZOS)
+    difference = np.abs(np.asarray(cut.pixels, dtype=int) - np.asarray(expected, dtype=int))
+    assert difference.mean() < 1
+    assert np.quantile(difference, 0.99) < 24, "edges of drawings move by less than half a pixel of the crop"
+
+
+def test_a_picture_that_is_not_much_larger_is_decoded_whole_and_once_for_all_sizes(tmp_path):
+    drawing(300, 255).save(tmp_path / "small.jpg")
+    source = Source(tmp_path / "small.jpg")
+    assert source.picture("#ffffff", 128) is source.picture("#ffffff", 64) is source.picture("#ffffff", 256)
+    assert source.picture("#ffffff", 128).rgb.size == (300, 255)
+    assert source.picture("#ffffff", 63).rgb.size == (150, 128), "and of smaller crops whatever was asked before"
 
 
 def test_mirror_images_follow_their_crop_with_their_alpha(picture):

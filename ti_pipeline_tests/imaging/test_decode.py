@@ -107,8 +107,10 @@ def test_an_embedded_profile_is_applied(tmp_path):
 
 def test_an_srgb_or_broken_profile_changes_nothing(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, b"no profile at all"):
-        assert np.array_equal(opened(tmp_path, encoded(drawing(), icc_profile=profile)).rgb, drawing())
+    for profile, name in ((srgb, "sRGB built-in"), (b"no profile at all", "unreadable"), (None, "")):
+        picture = opened(tmp_path, encoded(drawing(), icc_profile=profile))
+        assert np.array_equal(picture.rgb, drawing())
+        assert picture.profile == name
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1"])
