@@ -13,6 +13,8 @@ from ti_pipeline.inversion.processes import Processes
 from ti_pipeline.inversion.trainer import TrainingError
 from ti_pipeline.inversion.training_runs import train_variants
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
 OPTIONS = ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 SCRIPT = """
@@ -23,8 +25,6 @@ import torch
 
 from ti_pipeline.inversion.processes import launched
 from ti_pipeline_tests.inversion.test_processes import trained
-
-pytestmark = pytest.mark.slow
 
 processes = launched()
 torch.set_num_threads(1)
