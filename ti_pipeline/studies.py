@@ -7,16 +7,17 @@ pictures, tags or a model.
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ti_pipeline.study_evaluation import RATING_AXIS, Axis, Evaluation, Grid, Sampler, Version, faults
 from ti_pipeline.study_fields import (
     CATEGORIES,
     BaseName,
     Category,
-    Checkpoints,
     LearningRateText,
     Name,
     NameOrNumber,
@@ -26,9 +27,9 @@ from ti_pipeline.study_fields import (
     Share,
     Side,
     Token,
-    Values,
     distinct,
 )
+from ti_pipeline.study_parts import BaseModelSource, StudyModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,7 @@ __all__ = [
     "Evaluation",
     "FocalWeights",
     "FolderSource",
+    "Grid",
     "Publish",
     "Sampler",
     "Shares",
@@ -55,6 +57,7 @@ __all__ = [
     "Stage",
     "Study",
     "Variant",
+    "Version",
 ]
 
 
@@ -64,11 +67,7 @@ def _over(shared: Any, own: Any) -> Any:
     return {**shared, **mine} if isinstance(shared, dict) and isinstance(mine, dict) else own
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _SourceBase(_Model):
+class _SourceBase(StudyModel):
     """What every source may say about content; the fixed exclusion list has no setting (content policy, rule 2)."""
 
     ratings: list[Rating] = Field(default=["s"], min_length=1, description="Ratings allowed; only `s` by default.")
@@ -137,28 +136,7 @@ class E621ExportSource(_SearchBase):
 Source = Annotated[DemoSource | FolderSource | E621Source | E621ExportSource, Field(discriminator="kind")]
 
 
-class BaseModelSource(_Model):
-    """Where a base model lies: exactly one of `folder`, `file`, `hub`; none at all until its owner fills it in."""
-
-    folder: str | None = Field(default=None, description="A diffusers folder; relative paths start at the study file.")
-    file: str | None = Field(default=None, description="A single `.safetensors` or `.ckpt` file.")
-    config: str | None = Field(
-        default=None, description="For a `file` that is not Stable Diffusion 1.x: a diffusers folder of its kind."
-    )
-    hub: str | None = Field(default=None, description="A Hugging Face hub id, e.g. `CompVis/stable-diffusion-v1-4`.")
-    revision: str | None = Field(default=None, description="Hub revision (branch, tag or commit).")
-    note: str | None = Field(default=None, description="What this model is, for people.")
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.folder, self.file, self.hub)) > 1:
-            raise ValueError("give one of folder, file and hub, not several")
-        if self.config is not None and self.file is None:
-            raise ValueError("config belongs to a file; folders and hub models have their own")
-        return self
-
-
-class Shares(_Model):
+class Shares(StudyModel):
     """Target shares of the training set, judged by tags (text, solo, simple_background); unset = not steered."""
 
     text: Share | None = Field(default=None, description="Share of pictures with lettering.")
@@ -169,7 +147,7 @@ class Shares(_Model):
 PictureFormat = Literal["PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF"]
 
 
-class Audit(_Model):
+class Audit(StudyModel):
     """How pictures are measured."""
 
     text_detector: str | None = Field(
@@ -178,7 +156,7 @@ class Audit(_Model):
     )
 
 
-class Curation(_Model):
+class Curation(StudyModel):
     """Which pictures make the training set."""
 
     images: int | None = Field(default=None, ge=1, description="At most this many pictures, best scored first.")
@@ -201,7 +179,7 @@ class Curation(_Model):
     validation_share: Share = Field(default=0.1, le=0.5, description="Share of pictures held out for measuring.")
 
 
-class FocalWeights(_Model):
+class FocalWeights(StudyModel):
     """How much each detector pulls the crop; null = unused. Weights are renormalised over detectors that fired."""
 
     face: Share | None = Field(default=0.9, description="Heads that a cascade finds, and what looks like eyes.")
@@ -210,7 +188,7 @@ class FocalWeights(_Model):
     entropy: Share | None = 0.15
 
 
-class _Cropping(_Model):
+class _Cropping(StudyModel):
     """How crops are cut: what named crop sets inherit from `crops`."""
 
     focal: FocalWeights = FocalWeights()
@@ -292,7 +270,7 @@ class Crops(_Cropping):
         return self
 
 
-class Coverage(_Model):
+class Coverage(StudyModel):
     """A vocabulary of few tags with which the most pictures have enough to say."""
 
     tags: int = Field(ge=1, description="At most this many tags in the vocabulary.")
@@ -302,7 +280,7 @@ class Coverage(_Model):
     )
 
 
-class CaptionPlan(_Model):
+class CaptionPlan(StudyModel):
     """How a caption is made from a post's tags."""
 
     source: Literal["none", "e621", "tagger"] = "e621"
@@ -377,7 +355,7 @@ class CaptionPlan(_Model):
         return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
 
 
-class Stage(_Model):
+class Stage(StudyModel):
     """One part of a variant's training: its own pictures, number of updates and learning rate."""
 
     crop: NameOrNumber = Field(description="Crop set whose pictures are trained on.")
@@ -387,7 +365,7 @@ class Stage(_Model):
     )
 
 
-class Variant(_Model):
+class Variant(StudyModel):
     """One embedding to train. `common:` gives values to all variants of a study; a variant overrides them."""
 
     vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
@@ -490,56 +468,7 @@ class Variant(_Model):
         return self
 
 
-class Sampler(_Model):
-    """A sampler with its settings, named as web UIs do."""
-
-    name: Literal["DDIM", "Euler a", "DPM++ 2M Karras"] = "DDIM"
-    steps: int = Field(default=20, ge=1, le=1000)
-    cfg: float = Field(default=7.0, ge=1, le=50, description="Classifier-free guidance scale.")
-
-
-class Axis(_Model):
-    """One row of questions to a checkpoint: a prompt in which `search` is replaced by each value in turn."""
-
-    prompt: str = Field(description="[name] is the embedding; must contain the search text.")
-    values: Values = Field(
-        min_length=1, description="What takes the place of the search text: a list, or one line of CSV."
-    )
-    search: str | None = Field(default=None, description="Text to replace; the first value if unset.")
-    negative: str = Field(default="", description="Negative prompt.")
-
-    @model_validator(mode="after")
-    def _search_occurs(self) -> Self:
-        needle = self.search or self.values[0]
-        if not needle:
-            raise ValueError("the first value is empty; give `search`, the text to replace")
-        if needle not in self.prompt and needle not in self.negative:
-            raise ValueError(f"the search text {needle!r} is neither in the prompt nor in the negative prompt")
-        if "[name]" not in self.prompt and "[name]" not in self.negative:
-            raise ValueError("neither the prompt nor the negative prompt has [name], the place of the embedding")
-        return self
-
-
-class Evaluation(_Model):
-    """The evaluation suite: axes × checkpoints × seeds × samplers × sizes."""
-
-    axes: dict[Name, Axis] = Field(default={}, description="Axes by name; the built-in ones if there are none.")
-    seeds: Annotated[list[Seed], distinct] = Field(default=[6, 7], min_length=1)
-    samplers: Annotated[list[Sampler], distinct] = Field(default=[Sampler()], min_length=1)
-    sizes: Annotated[list[Side], distinct] = Field(
-        default=[512], min_length=1, description="Sides of the rendered squares in pixels."
-    )
-    checkpoints: Checkpoints = Field(
-        default=4, description="How many checkpoints, spread evenly and with the last; or a list of their steps."
-    )
-    batch_size: int = Field(default=8, ge=1, description="Pictures rendered together.")
-    scorer: BaseModelSource = Field(
-        default=BaseModelSource(hub="openai/clip-vit-large-patch14"),
-        description="The CLIP model that scores pictures.",
-    )
-
-
-class Publish(_Model):
+class Publish(StudyModel):
     """Where finished releases are sent, beside the data folder; nowhere unless a study says so."""
 
     url: str = Field(
@@ -552,13 +481,16 @@ class Publish(_Model):
     )
 
 
-class Study(_Model):
+class Study(StudyModel):
     """One YAML file: everything from the source to the evaluation of its variants."""
 
     name: Name = Field(description="The study's name; also the file's name without `.yaml`.")
     title: str = Field(default="", description="Heading of the report.")
     description: str = Field(default="", description="What the study asks, for people; stands in report and card.")
     seed: Seed = Field(default=0, description="Seed of every draw that has none of its own.")
+    date: datetime.date | None = Field(
+        default=None, description="Date in the titles of grids; the day of the newest picture in use if unset."
+    )
     source: Source
     base_models: dict[BaseName, BaseModelSource] = Field(min_length=1)
     audit: Audit = Audit()
@@ -623,6 +555,38 @@ class Study(_Model):
                     f"variants.{name}: its stages' crop sets have the sizes {sizes}; give a resolution to train at"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _ratings_are_allowed(self) -> Self:
+        allowed = self.source.ratings
+        found = [
+            (("evaluation", "axes", name), problem)
+            for name, axis in self.evaluation.axes.items()
+            if (problem := _rating_problem(name, axis, allowed)) is not None
+        ]
+        if found:
+            raise faults(found)
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_have_names_of_their_own(self) -> Self:
+        own = {str(self.variant(name).token).lower(): name for name in self.variants}
+        found: list[tuple[tuple[str | int, ...], str]] = [
+            (("evaluation", "embeddings", other), f"is the name of the variant {own[other.lower()]} in prompts already")
+            for other in self.evaluation.embeddings
+            if other.lower() in own
+        ]
+        if found:
+            raise faults(found)
+        return self
+
+
+def _rating_problem(name: str, axis: Axis, allowed: list[Rating]) -> str | None:
+    if axis.rating not in allowed:
+        return f"asks for rating {axis.rating!r}, but source.ratings allows only {', '.join(allowed)}"
+    if name == RATING_AXIS and axis.rating == "s":
+        return "an axis of this name asks for ratings beyond s: say which in `rating`, and allow it in source.ratings"
+    return None
 
 
 def _broken_references(study: Study) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:

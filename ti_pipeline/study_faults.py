@@ -128,6 +128,9 @@ def _worded(fault: Any) -> Iterator[_Fault]:
         case "broken_references":
             for field, name, known in context["broken"]:
                 yield _Fault(field, f"there is no {name!r}; {_hint(name, known)}", "")
+        case "faults":
+            for field, problem in context["found"]:
+                yield _Fault(field, problem, "")
         case "extra_forbidden":
             hint = _hint(str(location[-1]), _known_fields(fault["loc"][:-1]))
             yield _Fault(location, f"unknown field; {hint}", "")
@@ -231,10 +234,11 @@ def json_schema() -> dict[str, Any]:
         "$ref": "#/$defs/Variant",
         "description": "Values for every variant that does not set its own.",
     }
-    for entries in (schema["properties"]["variants"], schema["properties"]["curations"]):
+    axes = definitions["Evaluation"]["properties"]["axes"]
+    for entries in (schema["properties"]["variants"], schema["properties"]["curations"], axes):
         named = entries["patternProperties"]
         entries["patternProperties"] = {key: {"anyOf": [entry, {"type": "null"}]} for key, entry in named.items()}
-    for entries in (*schema["properties"].values(), definitions["Evaluation"]["properties"]["axes"]):
+    for entries in (*schema["properties"].values(), axes, definitions["Evaluation"]["properties"]["embeddings"]):
         if "patternProperties" in entries:
             entries["additionalProperties"] = False  # a bad name is an error, not another kind of entry
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -6,6 +6,8 @@ Here: types of one value, with their bounds. Not here: which fields there are an
 from __future__ import annotations
 
 import csv
+import io
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -105,10 +107,20 @@ PromptLine = Annotated[str, AfterValidator(_names_the_embedding)]
 
 
 def _cells(value: Any) -> Any:
-    """Read values written as one text the way A1111's X/Y grid does: as a line of CSV."""
+    """Read values written as one text the way A1111's X/Y grid does: as CSV, of any number of lines.
+
+    Its early versions took a quote after a comma and a space for a letter, and split what was quoted; a quote that is
+    never closed still swallows the rest there without a word. Here the first is read as it is meant, the second told.
+    """
     if not isinstance(value, str):
         return value
-    return [cell.strip() for cell in next(csv.reader([value], skipinitialspace=True), [])]
+    closed = re.sub(r'"\s+(?=,|$)', '"', value)  # for the check alone: strict CSV has no space behind a quote
+    try:
+        list(csv.reader(io.StringIO(closed, newline=""), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"cannot be read as CSV ({error}): close every quote, and write one inside as two") from error
+    rows = csv.reader(io.StringIO(value, newline=""), skipinitialspace=True)
+    return [cell.strip() for row in rows for cell in row]
 
 
 Values = Annotated[list[str], BeforeValidator(_cells, json_schema_input_type=list[str] | str), distinct]

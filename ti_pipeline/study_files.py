@@ -22,7 +22,7 @@ from ti_pipeline.study_faults import checked, json_schema
 from ti_pipeline.study_yaml import StudyError, YamlFile, read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ti_pipeline.studies import Study
     from ti_pipeline.study_faults import Location
@@ -96,9 +96,22 @@ def load_studies(folders: Sequence[Path]) -> dict[str, LoadedStudy]:
         else:
             line = read_yaml(path).line(["name"])
             faults.append(f"{path}:{line}: name: study {twin.study.name!r} exists already in {twin.path}; rename one")
+    if not faults:  # a study that is not there may be one of those that could not be read
+        faults += [fault for loaded in found.values() for fault in _version_faults(loaded, found)]
     if faults:
         raise StudyError("\n".join(faults))
     return found
+
+
+def _version_faults(loaded: LoadedStudy, all_studies: Mapping[str, LoadedStudy]) -> Iterator[str]:
+    """Find checkpoints to compare with whose study or variant is not there."""
+    for index, version in enumerate(loaded.study.evaluation.versions):
+        place, other = ("evaluation", "versions", index), all_studies.get(version.study)
+        known = list(all_studies) if other is None else list(other.study.variants)
+        name = version.study if other is None else version.variant
+        if name not in known:
+            what = "study" if other is None else f"variant of {version.study}"
+            yield read_yaml(loaded.path).fault(place, f"there is no {what} {name!r} (known: {', '.join(known)})")
 
 
 def _study_paths(folder: Path) -> list[Path]:
@@ -160,6 +173,10 @@ def _token_faults(study: Study, file: YamlFile) -> Iterator[str]:
             )
         if _RESERVED.fullmatch(token):
             yield file.fault(where, f"{token!r} is a device name on Windows; set token: to another")
+    for name in study.evaluation.embeddings:
+        if name.lower() in clip_words():
+            problem = f"an embedding named {name!r} would take over that word in every prompt; choose another name"
+            yield file.fault(["evaluation", "embeddings", name], problem)
 
 
 def _token_place(variant: str, file: YamlFile) -> Location:
@@ -204,6 +221,8 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
         for field, texts in fields.items():
             for text in texts:
                 yield ("variants", name, field), text
+    for name, path in study.evaluation.embeddings.items():
+        yield ("evaluation", "embeddings", name), f"{name}, {Path(path).stem}"
     for name, axis in study.evaluation.axes.items():
         for field, texts in (("prompt", [axis.prompt]), ("negative", [axis.negative]), ("values", axis.values)):
             for text in texts:

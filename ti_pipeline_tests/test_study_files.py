@@ -153,6 +153,81 @@ FAULTS = {
         "evaluation.axes.concept",
         ["leaderboard"],
     ),
+    "axis without values": (
+        GOOD + f'evaluation:\n  axes:\n    a: {{prompt: "[name], cat", values: []}} {HERE}\n',
+        "evaluation.axes.a",
+        ["at least one"],
+    ),
+    "quote that is never closed": (
+        GOOD + f"evaluation:\n  axes:\n    a:\n      prompt: '[name], cat'\n      values: 'cat, \"dog, fox' {HERE}\n",
+        "evaluation.axes.a.values",
+        ["close every quote"],
+    ),
+    "shipped axis of no such name": (
+        GOOD + f"evaluation:\n  axes:\n    specis: {HERE}\n",
+        "evaluation.axes.specis",
+        ["no axis of this name is shipped", "species"],
+    ),
+    "rating axis without prompts of its own": (
+        replaced("{kind: demo}", "{kind: demo, ratings: [s, q]}") + f"evaluation:\n  axes:\n    rating: {HERE}\n",
+        "evaluation.axes.rating",
+        ["no prompts beyond rating s are shipped"],
+    ),
+    "rating axis that the study does not allow": (
+        GOOD + f'evaluation:\n  axes:\n    rating: {{prompt: "[name], cat", values: [cat], rating: q}} {HERE}\n',
+        "evaluation.axes.rating",
+        ["asks for rating 'q'", "allows only s"],
+    ),
+    "rating that hides under another name": (
+        GOOD + f'evaluation:\n  axes:\n    mood: {{prompt: "[name], cat", values: [cat], rating: e}} {HERE}\n',
+        "evaluation.axes.mood",
+        ["asks for rating 'e'"],
+    ),
+    "rating axis that names no rating": (
+        GOOD + f'evaluation:\n  axes:\n    rating: {{prompt: "[name], cat", values: [cat]}} {HERE}\n',
+        "evaluation.axes.rating",
+        ["say which in `rating`"],
+    ),
+    "combination with nothing": (
+        GOOD + f"evaluation:\n  axes:\n    combination: {HERE}\n",
+        "evaluation.axes.combination",
+        ["evaluation.embeddings"],
+    ),
+    "grid of one dimension": (
+        GOOD + f"evaluation:\n  grids:\n    - {{x: seed, y: checkpoint}}\n    - {{x: cfg, y: cfg}} {HERE}\n",
+        "evaluation.grids.1",
+        ["both 'cfg'"],
+    ),
+    "grid of an unknown dimension": (
+        GOOD + f"evaluation:\n  grids: [{{y: chekpoint}}] {HERE}\n",
+        "evaluation.grids.0.y",
+        ["did you mean 'checkpoint'"],
+    ),
+    "grid of an unknown axis": (
+        GOOD + f"evaluation:\n  grids:\n    - {{}}\n    - {{axes: [specis]}} {HERE}\n",
+        "evaluation.grids.1.axes",
+        ["no axis 'specis'", "species"],
+    ),
+    "other embedding with a variant's name": (
+        GOOD + f"evaluation:\n  embeddings:\n    V8: other.pt {HERE}\n",
+        "evaluation.embeddings.V8",
+        ["the name of the variant v8"],
+    ),
+    "other embedding with a word's name": (
+        GOOD + f"evaluation:\n  embeddings:\n    wolf: other.pt {HERE}\n",
+        "evaluation.embeddings.wolf",
+        ["take over that word"],
+    ),
+    "other embedding of an excluded name": (
+        GOOD + f"evaluation:\n  embeddings:\n    my-own: ../minor/cub-style.pt {HERE}\n",
+        "evaluation.embeddings.my-own",
+        ["content policy"],
+    ),
+    "no such date in the title": (
+        GOOD + f"date: 23.11.2026 {HERE}\n",
+        "date",
+        ["date"],
+    ),
     "word as variant": (
         GOOD + f"  wolf: {{vectors: 8}} {HERE}\n",
         "variants.wolf",
@@ -296,6 +371,27 @@ def test_all_faults_of_all_files_come_together(tmp_path):
 def test_consequences_of_a_fault_are_not_faults(old, new, fault, tmp_path):
     (only,) = fault_of(write(tmp_path, replaced(old, new) + "  v9: {vectors: 9}\n")).splitlines()
     assert fault in only
+
+
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [
+        ("{study: y, variant: v8}", None),
+        ("{study: y, variant: v8, step: 20}", None),
+        ("{study: x, variant: v8, step: 5}", None),
+        ("{study: why, variant: v8}", "there is no study 'why' (known: x, y)"),
+        ("{study: y, variant: v9}", "there is no variant of y 'v9' (known: v8)"),
+    ],
+)
+def test_versions_of_other_studies_must_be_there(version, problem, tmp_path):
+    write(tmp_path, GOOD + f"evaluation:\n  seeds: [1]\n  versions:\n    - {version}\n")
+    write(tmp_path, GOOD.replace("name: x", "name: y"), "y.yaml")
+    if problem is None:
+        assert list(load_studies([tmp_path])) == ["x", "y"]
+    else:
+        with pytest.raises(StudyError) as caught:
+            load_studies([tmp_path])
+        assert str(caught.value) == f"{tmp_path / 'x.yaml'}:{GOOD.count(chr(10)) + 4}: evaluation.versions.0: {problem}"
 
 
 @pytest.mark.parametrize("other", ["x", "X"])
