@@ -7,7 +7,6 @@ pictures, tags or a model.
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -18,6 +17,7 @@ from ti_pipeline.study_fields import (
     CATEGORIES,
     BaseName,
     Category,
+    Day,
     LearningRateText,
     Name,
     NameOrNumber,
@@ -488,7 +488,7 @@ class Study(StudyModel):
     title: str = Field(default="", description="Heading of the report.")
     description: str = Field(default="", description="What the study asks, for people; stands in report and card.")
     seed: Seed = Field(default=0, description="Seed of every draw that has none of its own.")
-    date: datetime.date | None = Field(
+    date: Day | None = Field(
         default=None, description="Date in the titles of grids; the day of the newest picture in use if unset."
     )
     source: Source

@@ -139,7 +139,7 @@ class Evaluation(StudyModel):
 
     axes: dict[Name, Axis] = Field(
         default={},
-        description="Axes by name; the shipped ones if there are none. An empty entry is the shipped axis of that name.",
+        description="Axes by name; the shipped ones if there are none. An empty entry is the shipped axis of its name.",
     )
     seeds: Annotated[list[Seed], distinct] = Field(default=[6, 7], min_length=1)
     samplers: Annotated[list[Sampler], distinct] = Field(default=[Sampler()], min_length=1)
@@ -203,11 +203,8 @@ class Evaluation(StudyModel):
         others = data.get("embeddings") if isinstance(data.get("embeddings"), dict) else None
         shipped = DEFAULT_AXES | ({_COMBINATION: combination(others)} if others else {})
         asked = [name for name, axis in axes.items() if axis is None]
-        found = [
-            (("evaluation", "axes", name), _not_shipped(str(name), list(shipped)))
-            for name in asked
-            if name not in shipped
-        ]
+        missing = [name for name in asked if name not in shipped]
+        found = [(("evaluation", "axes", name), _not_shipped(str(name), list(shipped))) for name in missing]
         if found:
             raise faults(found)
         return data | {"axes": axes | {name: shipped[name] for name in asked}}

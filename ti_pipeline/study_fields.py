@@ -6,6 +6,7 @@ Here: types of one value, with their bounds. Not here: which fields there are an
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import re
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ __all__ = [
     "BaseName",
     "Category",
     "Checkpoints",
+    "Day",
     "LearningRateText",
     "Name",
     "NameOrNumber",
@@ -47,6 +49,7 @@ CATEGORIES = (
 )
 Category = Literal["general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore"]
 Rating = Literal["s", "q", "e"]
+Day = datetime.date
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -221,6 +221,10 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
         for field, texts in fields.items():
             for text in texts:
                 yield ("variants", name, field), text
+    yield from _evaluation_texts(study)
+
+
+def _evaluation_texts(study: Study) -> Iterator[tuple[Location, str]]:
     for name, path in study.evaluation.embeddings.items():
         yield ("evaluation", "embeddings", name), f"{name}, {Path(path).stem}"
     for name, axis in study.evaluation.axes.items():
