@@ -7,6 +7,7 @@ import pandas as pd
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
@@ -14,6 +15,7 @@ from ti_pipeline.partitions import (
     split,
     studies_of_variants,
     study_partitions,
+    study_with_variants,
     variant_partitions,
 )
 from ti_pipeline.resources import DataStore
@@ -36,9 +38,25 @@ _OF_STUDY: dict[str, Any] = {
 _FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata={"ti_pipeline/optional": True})
 
 
-@dg.asset(**_OF_VARIANT, kinds={"pytorch", "parquet"}, deps=CATALOG)
+# The study's own ranking: an axis may ask for the commonest species.
+_RANKING = {
+    "tag_frequencies": dg.AssetIn(partition_mapping=study_with_variants),
+    "tag_implications": dg.AssetIn(metadata=OPTIONAL),
+}
+
+
+@dg.asset(
+    **_OF_VARIANT,
+    kinds={"pytorch", "parquet"},
+    ins=_RANKING,
+    deps=[name for name in CATALOG if name not in _RANKING],
+)
 def evaluation_images(
-    context: dg.AssetExecutionContext, store: DataStore, embedding: dict[str, pd.DataFrame]
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    embedding: dict[str, pd.DataFrame],
+    tag_frequencies: dict[str, pd.DataFrame],
+    tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """The suite's pictures of every chosen checkpoint; cells already rendered are kept."""
     from ti_pipeline.evaluation.runs import render_variants
@@ -48,7 +66,9 @@ def evaluation_images(
     with store.work(reads=reads, writes=list(folders.values())) as root:
         tables = render_variants(
             {key: (STUDIES[split(key).study], split(key).part, embedding[key]) for key in folders},
-            policies={study: policy_of(STUDIES[study], store) for study in {split(key).study for key in folders}},
+            policies={study: policy_of(STUDIES[study], store) for study in tag_frequencies},
+            rankings=tag_frequencies,
+            implications=tag_implications,
             root=root,
             progress=LogProgress(context),
         )
@@ -58,16 +78,19 @@ def evaluation_images(
 @dg.asset(
     **_OF_VARIANT,
     kinds={"pytorch", "parquet"},
-    ins={"crops": dg.AssetIn(partition_mapping=crops_of_variants)},
+    ins={"crops": dg.AssetIn(partition_mapping=crops_of_variants)} | _RANKING,
 )
 def evaluation_scores(
     context: dg.AssetExecutionContext,
     store: DataStore,
     evaluation_images: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
+    tag_frequencies: dict[str, pd.DataFrame],
+    tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """What the study's scorer sees in each picture: does the asked value win, and how near is the concept?"""
     from ti_pipeline.evaluation.runs import score_variant
+    from ti_pipeline.evaluation.suites import axes_of
 
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
@@ -78,6 +101,7 @@ def evaluation_scores(
                 STUDIES[study],
                 evaluation_images[key],
                 pd.concat([crops[key] for key in keys], ignore_index=True),
+                axes=axes_of(STUDIES[study].study, tag_frequencies[study], tag_implications),
                 root=root,
                 folder=folder,
                 progress=LogProgress(context),

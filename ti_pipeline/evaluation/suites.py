@@ -108,9 +108,7 @@ def _common_values(
     return known[: wanted.count]
 
 
-def commonest_tags(
-    ranking: pd.DataFrame, implications: pd.DataFrame | None, category: str, count: int
-) -> list[str]:
+def commonest_tags(ranking: pd.DataFrame, implications: pd.DataFrame | None, category: str, count: int) -> list[str]:
     """Return a category's commonest tags, the commonest first, without names of groups.
 
     A tag names a group when the tags that imply it, each counted by its own pictures, make up nine tenths of it: nearly
@@ -141,7 +139,9 @@ def replaced(axis: Axis, value: str, token: str) -> tuple[str, str]:
         return NAME_MARK.join(part.replace(search, value) for part in parts(text)).replace(NAME_MARK, token)
 
     if not any(search in part for text in (axis.prompt, axis.negative) for part in parts(text)):
-        raise SuiteError(f"evaluation.axes: the search text {search!r} is nowhere in {axis.prompt!r} but in {NAME_MARK}")
+        raise SuiteError(
+            f"evaluation.axes: the search text {search!r} is nowhere in {axis.prompt!r} but in {NAME_MARK}"
+        )
     return with_value(axis.prompt), with_value(axis.negative)
 
 

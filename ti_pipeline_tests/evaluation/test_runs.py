@@ -7,6 +7,7 @@ import torch
 from ti_pipeline.e621.policy import ContentPolicy, PolicyError, load_policy
 from ti_pipeline.evaluation import runs, scorers
 from ti_pipeline.evaluation.runs import render_variants
+from ti_pipeline.evaluation.suites import axes_of
 from ti_pipeline.files import sha256_of
 from ti_pipeline.inversion.embedding_files import Embedding, EmbeddingFileError, save_safetensors
 from ti_pipeline.schemas import TABLES
@@ -47,7 +48,9 @@ def trained(root: Path) -> pd.DataFrame:
 def render(
     study: LoadedStudy, table: pd.DataFrame, root: Path, policy: ContentPolicy | None = None
 ) -> dict[str, pd.DataFrame]:
-    return render_variants({"s__v": (study, "v", table)}, policies={"s": policy or ContentPolicy()}, root=root)
+    return render_variants(
+        {"s__v": (study, "v", table)}, policies={"s": policy or ContentPolicy()}, rankings={}, root=root
+    )
 
 
 def test_a_variant_is_rendered_from_its_files(base_folder: Path, tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_scores_are_used_again_only_while_pictures_and_scorer_are_the_same(
     monkeypatch.setattr(scorers, "load_scorer", counted)
 
     def score(pictures: pd.DataFrame) -> pd.DataFrame:
-        return runs.score_variant(loaded, pictures, crops, root=tmp_path, folder="evaluation/s/v8")
+        return runs.score_variant(loaded, pictures, crops, axes=axes_of(study), root=tmp_path, folder="evaluation/s/v8")
 
     first, again = score(images), score(images)
     pd.testing.assert_frame_equal(first, again, check_dtype=False)
