@@ -186,6 +186,8 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "cell": (("embedding", "sha256"),),
         "path": (("embedding", "safetensors_path"),),
         "sha256": (("embedding", "safetensors_path"),),
+        "embedding_sha256": (("embedding", "sha256"),),
+        "value": (("tag_frequencies", "tag"), ("tag_frequencies", "category_rank")),
     },
     "evaluation_scores": {
         **{
@@ -200,7 +202,7 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "variant": (("evaluation_images", "variant"),),
         "seed": (("evaluation_images", "seed"),),
         "missing": (("evaluation_images", "path"),),
-        "path": (("evaluation_images", "path"), ("evaluation_scores", "score")),
+        **dict.fromkeys(("path", "webp_path"), (("evaluation_images", "path"), ("evaluation_scores", "score"))),
     },
     "leaderboard": {
         "axis": (("evaluation_scores", "axis"),),

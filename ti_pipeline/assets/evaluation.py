@@ -12,6 +12,7 @@ from ti_pipeline.partitions import (
     STUDIES,
     Key,
     crops_of_variants,
+    grids_of_variants,
     split,
     studies_of_variants,
     study_partitions,
@@ -35,9 +36,10 @@ _OF_STUDY: dict[str, Any] = {
     "code_version": "1",
 }
 # A study may be compared before all of its variants are done; the leaderboard then ranks those that are.
-_FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata={"ti_pipeline/optional": True})
+_FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata=OPTIONAL)
 
 
+_SHOWN = dg.AssetIn(partition_mapping=grids_of_variants, metadata=OPTIONAL)
 # The study's own ranking: an axis may ask for the commonest species.
 _RANKING = {
     "tag_frequencies": dg.AssetIn(partition_mapping=study_with_variants),
@@ -78,19 +80,16 @@ def evaluation_images(
 @dg.asset(
     **_OF_VARIANT,
     kinds={"pytorch", "parquet"},
-    ins={"crops": dg.AssetIn(partition_mapping=crops_of_variants)} | _RANKING,
+    ins={"crops": dg.AssetIn(partition_mapping=crops_of_variants)},
 )
 def evaluation_scores(
     context: dg.AssetExecutionContext,
     store: DataStore,
     evaluation_images: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
-    tag_frequencies: dict[str, pd.DataFrame],
-    tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """What the study's scorer sees in each picture: does the asked value win, and how near is the concept?"""
     from ti_pipeline.evaluation.runs import score_variant
-    from ti_pipeline.evaluation.suites import axes_of
 
     def compute(key: str) -> pd.DataFrame:
         study, part = split(key)
@@ -101,7 +100,6 @@ def evaluation_scores(
                 STUDIES[study],
                 evaluation_images[key],
                 pd.concat([crops[key] for key in keys], ignore_index=True),
-                axes=axes_of(STUDIES[study].study, tag_frequencies[study], tag_implications),
                 root=root,
                 folder=folder,
                 progress=LogProgress(context),
@@ -117,7 +115,7 @@ def evaluation_scores(
 @dg.asset(
     **_OF_STUDY,
     kinds={"pillow", "parquet"},
-    ins={"evaluation_images": _FROM_VARIANTS, "evaluation_scores": _FROM_VARIANTS},
+    ins={"evaluation_images": _SHOWN, "evaluation_scores": _SHOWN},
 )
 def evaluation_grids(
     context: dg.AssetExecutionContext,
@@ -125,22 +123,20 @@ def evaluation_grids(
     evaluation_images: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
 ) -> dg.MaterializeResult[Any]:
-    """Labelled X/Y grids: per variant checkpoint against value, and the variants against each other."""
-    from ti_pipeline.evaluation.grids import grid_thumbnail, write_grids
-    from ti_pipeline.evaluation.runs import together
+    """Labelled X/Y grids: checkpoints, variants, and versions of other studies against what they were asked."""
+    from ti_pipeline.evaluation.grids import grid_thumbnail
+    from ti_pipeline.evaluation.runs import write_study_grids
 
-    study = context.partition_key
-    pictures = together("evaluation_images", evaluation_images)
-    folder = f"evaluation/{study}/grids"
-    reads = [f"evaluation/{study}/{split(key).part}" for key in evaluation_images]
+    loaded = STUDIES[context.partition_key]
+    folder = f"evaluation/{context.partition_key}/grids"
+    reads = ["evaluation/" + "/".join(split(key)) for key in evaluation_images]
     with store.work(reads=reads, writes=[folder]) as root:
-        table = write_grids(
-            study,
-            pictures,
+        table = write_study_grids(
+            loaded,
+            {split(key): frame for key, frame in evaluation_images.items()},
+            list(evaluation_scores.values()),
             root=root,
             folder=folder,
-            title=STUDIES[study].study.title or study,
-            scores=together("evaluation_scores", evaluation_scores),
         )
         shown = picture(grid_thumbnail(root / table.path.iloc[0]), "the first grid")
     return dg.MaterializeResult(value=table, metadata={"missing cells": int(table.missing.sum()), "first grid": shown})

@@ -6,6 +6,7 @@ Here: what connects tables with the sampler and the scorer. Not here: how a pict
 
 from __future__ import annotations
 
+import datetime
 import functools
 import os
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ti_pipeline.contracts import TableError
 from ti_pipeline.schemas import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
     import torch
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _SCORING = "2"  # raise it when the same pictures would get other scores
 
-__all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together"]
+__all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together", "write_study_grids"]
 
 
 def together(table: str, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -215,27 +216,26 @@ def score_variant(
     images: pd.DataFrame,
     crops: pd.DataFrame,
     *,
-    axes: Mapping[str, Axis],
     root: Path,
     folder: str,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Score a variant's pictures with the study's scorer, against its held-out crops (else those trained on).
 
-    `axes` are those of `suites.axes_of`. Returns an `evaluation_scores` table. It is kept in `folder` with the
-    fingerprint of pictures, references, axes and scorer, and used again while that is the same. Raises `ScorerError`
-    when the scorer cannot be loaded.
+    Returns an `evaluation_scores` table. It is kept in `folder` with the fingerprint of pictures, references, axes and
+    scorer, and used again while that is the same. Raises `ScorerError` when the scorer cannot be loaded.
     """
     import pyarrow.parquet as pq
 
     from ti_pipeline.evaluation.scorers import load_scorer, score_images, scorer_identity
+    from ti_pipeline.evaluation.suites import axes_shown
     from ti_pipeline.files import fingerprint, write_atomically
     from ti_pipeline.schemas import from_arrow
 
     good = crops[crops.status == "ok"]
     held_out = good[good.split == "validation"]
     references = held_out if len(held_out) else good
-    source = loaded.study.evaluation.scorer
+    axes, source = axes_shown(loaded.study, images), loaded.study.evaluation.scorer
     trained = good[good.split == "train"]
     judged = [images.cell.tolist(), images.sha256.tolist(), references.sha256.tolist(), trained.sha256.tolist()]
     rules = [_SCORING, {name: axis.model_dump() for name, axis in axes.items()}]
@@ -250,3 +250,40 @@ def score_variant(
     with write_atomically(kept) as aside:
         pq.write_table(arrow.replace_schema_metadata({b"fingerprint": key}), aside)
     return table
+
+
+def write_study_grids(
+    loaded: LoadedStudy,
+    images: Mapping[tuple[str, str], pd.DataFrame],
+    scores: Sequence[pd.DataFrame],
+    *,
+    root: Path,
+    folder: str,
+) -> pd.DataFrame:
+    """Write a study's grids and return the `evaluation_grids` table.
+
+    `images` are `evaluation_images` by study and variant, of this study and of its `versions`. Raises `TableError`
+    when this study has none, and what `grid_plans.with_versions` raises.
+    """
+    from ti_pipeline.evaluation.grid_plans import plan_grids, with_versions
+    from ti_pipeline.evaluation.grids import write_grids
+    from ti_pipeline.files import fingerprint
+
+    study = loaded.study
+    own = together("evaluation_images", {part: table for (of, part), table in images.items() if of == study.name})
+    shown = with_versions(study, own, images) if study.evaluation.versions else own
+    return write_grids(
+        plan_grids(study, shown),
+        root=root,
+        folder=folder,
+        title=f"{study.name}: {study.title}" if study.title else study.name,
+        date=str(study.date or _newest_day(root / str(path) for path in shown.path)),
+        fingerprint=fingerprint(study.model_dump(mode="json")),
+        scores=together("evaluation_scores", {str(at): table for at, table in enumerate(scores)}),
+    )
+
+
+def _newest_day(paths: Iterable[Path]) -> datetime.date:
+    """Return the day (UTC) on which the newest of these pictures was made; a day of today's would change every run."""
+    newest = max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+    return datetime.datetime.fromtimestamp(newest, datetime.UTC).date()

@@ -12,8 +12,8 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.evaluation.infotext import infotext
-from ti_pipeline.files import sha256_of, write_atomically
+from ti_pipeline.evaluation.infotext import infotext, write_png
+from ti_pipeline.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +71,8 @@ def render_suites(
     pictures of cells that are no longer asked for are removed. When the device's memory runs out, the batch is halved;
     raises `torch.OutOfMemoryError` when one picture is too much.
     """
+    from PIL import Image
+
     missing = [(suite, cell) for suite in suites for cell in _unfinished(suite, root)]
     total = sum(len(suite.cells) for suite in suites)
     done = total - len(missing)
@@ -82,7 +84,8 @@ def render_suites(
             drawn = {id(cell): pixels for cell, pixels in zip(batch, pictures, strict=True)}
             for suite, cell in missing:
                 if id(cell) in drawn:
-                    _save(drawn[id(cell)], root / suite.paths[cell.cell], _chunks(cell, suite, base))
+                    picture = Image.fromarray(drawn[id(cell)])
+                    write_png(picture, root / suite.paths[cell.cell], _chunks(cell, suite, base))
             done += len(batch)
             if progress is not None:
                 progress(done, total, "pictures")
@@ -211,17 +214,6 @@ def _chunks(cell: Cell, suite: Suite, base: Base) -> dict[str, str]:
         _CELL: cell.cell,
         _STUDY: suite.study_fingerprint,
     }
-
-
-def _save(pixels: NDArray[np.uint8], path: Path, chunks: Mapping[str, str]) -> None:
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    for name, text in chunks.items():
-        info.add_text(name, text)
-    with write_atomically(path) as aside:
-        Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
 
 
 def _settings(cell: Cell, base: Base) -> dict[str, object]:

@@ -25,6 +25,7 @@ __all__ = [
     "Cell",
     "SuiteError",
     "axes_of",
+    "axes_shown",
     "cells_for",
     "chosen_checkpoints",
     "commonest_tags",
@@ -89,6 +90,16 @@ def axes_of(
         name: axis
         if axis.commonest is None
         else axis.model_copy(update={"values": _common_values(name, axis.commonest, ranking, implications)})
+        for name, axis in study.evaluation.all_axes().items()
+    }
+
+
+def axes_shown(study: Study, images: pd.DataFrame) -> dict[str, Axis]:
+    """Return the study's axes as they were asked: values of its ranking are those of its `evaluation_images`."""
+    return {
+        name: axis
+        if axis.commonest is None
+        else axis.model_copy(update={"values": list(dict.fromkeys(images.value[images.axis == name]))})
         for name, axis in study.evaluation.all_axes().items()
     }
 

@@ -7,7 +7,6 @@ import torch
 from ti_pipeline.e621.policy import ContentPolicy, PolicyError, load_policy
 from ti_pipeline.evaluation import runs, scorers
 from ti_pipeline.evaluation.runs import render_variants
-from ti_pipeline.evaluation.suites import axes_of
 from ti_pipeline.files import sha256_of
 from ti_pipeline.inversion.embedding_files import Embedding, EmbeddingFileError, save_safetensors
 from ti_pipeline.schemas import TABLES
@@ -114,7 +113,7 @@ def test_scores_are_used_again_only_while_pictures_and_scorer_are_the_same(
     monkeypatch.setattr(scorers, "load_scorer", counted)
 
     def score(pictures: pd.DataFrame) -> pd.DataFrame:
-        return runs.score_variant(loaded, pictures, crops, axes=axes_of(study), root=tmp_path, folder="evaluation/s/v8")
+        return runs.score_variant(loaded, pictures, crops, root=tmp_path, folder="evaluation/s/v8")
 
     first, again = score(images), score(images)
     pd.testing.assert_frame_equal(first, again, check_dtype=False)

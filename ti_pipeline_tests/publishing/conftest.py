@@ -212,7 +212,8 @@ def evaluation_tables(root):
                     cells.append(
                         where
                         | {"sampler": "DDIM", "steps": 20, "cfg": 7.0, "size": 64, "prompt": "p", "negative": ""}
-                        | {"path": "p.png", "sha256": "0"}
+                        | {"path": "p.png", "sha256": "0", "clip_skip": 1, "base": "base", "token": "t"}
+                        | {"embedding_sha256": "0" * 64}
                     )
                     right = float(n >= WRONG[axis, variant][place])
                     judged.append(where | {"metric": "match", "score": right, "read_as": value})
@@ -222,7 +223,8 @@ def evaluation_tables(root):
             grids.append(
                 {
                     "grid": name, "axis": axis, "variant": variant, "seed": 6, "sampler": "DDIM", "size": 64, "rows": 2,
-                    "columns": 2, "missing": 0, "path": f"evaluation/tiny/grids/{name}.png",
+                    "columns": 2, "missing": 0, "path": f"evaluation/tiny/grids/{name}.png", "tiles": 0,
+                    "x": "value", "y": "checkpoint", "fixed": f"{axis} · seed 6 · DDIM, 20 steps, CFG 7 · 64 px",
                 }
             )  # fmt: skip
         images[variant] = frame("evaluation_images", cells)
