@@ -115,7 +115,7 @@ class Grid(StudyModel):
     x: Dimension = Field(default="value", description="Columns.")
     y: Dimension = Field(
         default="checkpoint",
-        description="Rows. `variant` takes each one's last checkpoint; `version` adds those of `versions`.",
+        description="Rows. Without `checkpoint` on a side the last one is shown; `version` adds those of `versions`.",
     )
     axes: Annotated[list[Name], distinct] = Field(default=[], description="Only of these axes; of all if empty.")
     scores: Annotated[list[ShownScore], distinct] = Field(default=[], description="Scores written under the cells.")
