@@ -459,10 +459,16 @@ _EVALUATION = (
             Column(
                 "metric",
                 "string",
-                "match (the asked value wins), probability, concept, prompt, diversity; copy and kid (lower is better)",
+                "match (the asked value wins), probability, tags (share that shows), concept, training, prompt,"
+                " diversity; copy and kid (lower is better)",
             ),
             Column("score", "float64", "the score; larger is better, but for copy and kid"),
-            Column("read_as", "string", "the value that the scorer saw; of copy, the picture copied", nullable=True),
+            Column(
+                "read_as",
+                "string",
+                "the value seen; of tags, those not seen; of copy, the picture copied",
+                nullable=True,
+            ),
         ),
         key=("cell", "metric"),
     ),

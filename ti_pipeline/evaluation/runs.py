@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int, str], None]
 
-_SCORING = "2"  # raise it when the same pictures would get other scores
+_SCORING = "3"  # raise it when the same pictures would get other scores
 
 __all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together", "write_study_grids"]
 
@@ -245,7 +245,16 @@ def score_variant(
         return from_arrow(pq.read_table(kept))
     scorer = load_scorer(source, folder=loaded.path.parent)
     shown, learned = ([root / str(path) for path in frame.path] for frame in (references, trained))
-    table = score_images(images, axes, scorer, root=root, references=shown, trained=learned, progress=progress)
+    table = score_images(
+        images,
+        axes,
+        scorer,
+        root=root,
+        references=shown,
+        trained=learned,
+        embeddings=list(loaded.study.evaluation.embeddings),
+        progress=progress,
+    )
     arrow = TABLES["evaluation_scores"].to_arrow(table)
     with write_atomically(kept) as aside:
         pq.write_table(arrow.replace_schema_metadata({b"fingerprint": key}), aside)

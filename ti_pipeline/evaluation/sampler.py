@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.batches import computed_batches
 from ti_pipeline.evaluation.infotext import infotext, write_png
 from ti_pipeline.files import sha256_of
 
@@ -105,28 +106,15 @@ def drawn_batches(
     cells: Sequence[Cell], batch_size: int, base: Base, vectors: Vectors
 ) -> Iterator[tuple[Sequence[Cell], NDArray[np.uint8]]]:
     """Yield batches with their pictures; cells share one when sampler, steps and size are the same."""
-    import torch
 
     def kind(cell: Cell) -> tuple[Any, ...]:
         return (cell.sampler, cell.steps, cell.size)
 
     texts: TextStates = {}
     for _, group in itertools.groupby(sorted(cells, key=kind), key=kind):
-        rest, room = list(group), batch_size
-        while rest:
-            batch = rest[:room]
-            try:
-                pictures = draw_pictures(batch, base=base, vectors=vectors, texts=texts)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                room = len(batch) // 2
-                pictures = None
-            if pictures is None:  # only here: while the error is handled, its frames hold the memory
-                torch.cuda.empty_cache()
-                continue
-            yield batch, pictures
-            rest = rest[len(batch) :]
+        yield from computed_batches(
+            list(group), batch_size, lambda batch: draw_pictures(batch, base=base, vectors=vectors, texts=texts)
+        )
 
 
 def draw_pictures(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.batches import computed_batches
 from ti_pipeline.evaluation.similarity import copies, diversity, kid_parts, similarity_to
 
 if TYPE_CHECKING:
@@ -45,17 +46,27 @@ class Scorer:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
-    def image_features(self, pictures: Sequence[Path | Image.Image]) -> torch.Tensor:
+    def image_features(
+        self, pictures: Sequence[Path | Image.Image], progress: Callable[[int, int, str], None] | None = None
+    ) -> torch.Tensor:
         """Return unit features, float32 [len(pictures), width]. Raises `ScorerError` for unreadable files."""
         import torch
 
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(pictures), _BATCH):
-                pixels = torch.stack([self._pixels(picture) for picture in pictures[start : start + _BATCH]])
-                found = self.model.get_image_features(pixel_values=pixels.to(self.model.device))
-                parts.append(_features(found).float().cpu())
+        parts, done = [], 0
+        for batch, features in computed_batches(pictures, _BATCH, self._features_of):
+            parts.append(features)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(pictures), "pictures scored")
         return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+
+    def _features_of(self, pictures: Sequence[Path | Image.Image]) -> torch.Tensor:
+        import torch
+
+        with torch.inference_mode():
+            pixels = torch.stack([self._pixels(picture) for picture in pictures])
+            found: torch.Tensor = _features(self.model.get_image_features(pixel_values=pixels.to(self.model.device)))
+            return found.float().cpu()
 
     def text_features(self, texts: Sequence[str]) -> torch.Tensor:
         """Return unit features, float32 [len(texts), width], of texts, each cut after 77 tokens."""
@@ -178,15 +189,18 @@ def score_images(
     root: Path,
     references: Sequence[Path],
     trained: Sequence[Path] = (),
+    embeddings: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Return the `evaluation_scores` table of rendered pictures.
 
     Metrics per picture: `match` (1 if the asked value wins among its axis' values, else 0) and `probability` (its
-    softmax share), on axes with several values: with a single one there is nothing it could be mistaken for;
+    softmax share), on axes with several values: with a single one there is nothing it could be mistaken for; on axes
+    judged by `tags`, the share of the prompt's tags that show (see `_tag_rows`) but for names of further `embeddings`;
     `concept`, the mean cosine similarity to `references` (pictures of what was to be learned), where there are any;
     `prompt`, the cosine similarity to the prompt without the embedding's name; `diversity` among the seeds of a prompt;
-    and where there are pictures `trained` on, `copy` and, with enough of them, `kid` (see `similarity`).
+    and where there are pictures `trained` on, `training`, the mean cosine similarity to them, `copy` and, with enough
+    of them, `kid` (see `similarity`).
     Raises `ScorerError` for unreadable pictures, and for those of values that `axes` does not have.
     """
     import pandas as pd
@@ -197,13 +211,17 @@ def score_images(
         return TABLES["evaluation_scores"].empty()
     _require_known_values(images, axes)
     images = images.reset_index(drop=True)
-    seen = _seen([root / str(path) for path in images.path], scorer, progress)
+    seen = scorer.image_features([root / str(path) for path in images.path], progress)
     parts = []
     if references:
         alike = similarity_to(seen, scorer.image_features(list(references)))
         parts.append(_rows(images, "concept", alike.tolist()))
     for name, axis in axes.items():
-        if len(axis.values) > 1 and (images.axis == name).any():
+        if not (images.axis == name).any():
+            continue
+        if axis.judge == "tags":
+            parts.append(_tag_rows(images, seen, name, axis, scorer, embeddings))
+        elif len(axis.values) > 1:
             parts += _choices(images, seen, name, axis, scorer)
     parts += [_prompt_rows(images, seen, axes, scorer), _diversity_rows(images, seen)]
     if trained:
@@ -246,9 +264,10 @@ def _diversity_rows(images: pd.DataFrame, seen: torch.Tensor) -> pd.DataFrame:
 def _training_rows(
     images: pd.DataFrame, seen: torch.Tensor, trained: torch.Tensor, names: list[str]
 ) -> list[pd.DataFrame]:
-    """Return `copy`, which names the training picture in `read_as` if it is one, and `kid` of large enough sets."""
+    """Return `training`; `copy`, which names the training picture in `read_as` if it is one; `kid` of enough."""
     nearest, copied = copies(seen, trained)
-    parts = [_rows(images, "copy", nearest, [None if place is None else names[place] for place in copied])]
+    parts = [_rows(images, "training", similarity_to(seen, trained).tolist())]
+    parts += [_rows(images, "copy", nearest, [None if place is None else names[place] for place in copied])]
     for _, of_checkpoint in images.groupby("checkpoint", sort=True):
         if min(len(of_checkpoint), len(trained)) >= _KID_PICTURES:
             parts.append(_rows(of_checkpoint, "kid", kid_parts(seen[of_checkpoint.index.tolist()], trained).tolist()))
@@ -264,17 +283,6 @@ def _require_known_values(images: pd.DataFrame, axes: Mapping[str, Axis]) -> Non
             )
 
 
-def _seen(paths: Sequence[Path], scorer: Scorer, progress: Callable[[int, int, str], None] | None) -> torch.Tensor:
-    import torch
-
-    parts = []
-    for start in range(0, len(paths), _BATCH):
-        parts.append(scorer.image_features(paths[start : start + _BATCH]))
-        if progress is not None:
-            progress(min(start + _BATCH, len(paths)), len(paths), "pictures scored")
-    return torch.cat(parts)
-
-
 def _choices(images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer) -> list[pd.DataFrame]:
     """Return the `match` and `probability` rows of one axis."""
     rows = images.index[images.axis == name].tolist()
@@ -288,3 +296,29 @@ def _choices(images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, sc
         of_axis.assign(metric="match", score=match, read_as=winners),
         of_axis.assign(metric="probability", score=probability, read_as=winners),
     ]
+
+
+def _tag_rows(
+    images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer, embeddings: Sequence[str]
+) -> pd.DataFrame:
+    """Return the `tags` rows of one axis: the share of a prompt's tags that show; `read_as` has those that do not.
+
+    A tag shows when its text is nearer to the picture than an empty text is: a question to each tag alone, with no
+    threshold to tune. On the demo's world, where the truth is known, this beat leaving the tag out of the whole prompt
+    (docs/decisions/0013).
+    """
+    from ti_pipeline.evaluation.suites import prompt_tags
+
+    rows = images.index[images.axis == name].tolist()
+    asked = {value: prompt_tags(axis, value, embeddings) for value in dict.fromkeys(images.value[rows])}
+    known = list(dict.fromkeys(tag for tags in asked.values() for tag in tags))
+    if not known:
+        raise ScorerError(f"evaluation.axes.{name}: its prompts say nothing but embeddings, so no tags can be judged")
+    texts = scorer.text_features(["", *known])
+    shows = seen[rows] @ texts[1:].T > (seen[rows] @ texts[0])[:, None]
+    shares, missed = [], []
+    for place, value in enumerate(images.value[rows]):
+        absent = [tag for tag in asked[value] if not shows[place, known.index(tag)]]
+        shares.append(1 - len(absent) / len(asked[value]))
+        missed.append(", ".join(absent) or None)
+    return _rows(images.loc[rows], "tags", shares, missed)

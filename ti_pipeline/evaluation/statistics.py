@@ -1,8 +1,8 @@
 """Statistics: which checkpoint is best, per axis and overall, and how sure that is.
 
-Score of an axis: the mean of `match` over its pictures, a share. The metric `concept` is an axis of its own (on a scale
-of its own), so that an embedding which obeys prompts by having learned nothing does not win. Overall, the declared rule
-for the best: the mean of the axes' means, each axis one voice.
+Score of an axis: the mean of `match` over its pictures, a share, or of `tags` where those are judged. The metric
+`concept` is an axis of its own (on a scale of its own), so that an embedding which obeys prompts by having learned
+nothing does not win. Overall, the declared rule for the best: the mean of the axes' means, each axis one voice.
 Pictures of the same value and seed share prompt and noise across checkpoints, so they are one trial together: in the
 intervals (Wilson 1927 for shares, percentile bootstrap of Efron & Tibshirani 1993 for the others) and in the comparison
 of two checkpoints, which resamples the same trials for both (paired bootstrap). Comparing all with the best of an axis,
@@ -67,8 +67,8 @@ def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
 
 def _judged(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that count, with the board they count on: their axis, or `concept`."""
-    used = scores[scores.metric.isin(["match", "concept"])]
-    return used.assign(board=used.axis.where(used.metric == "match", CONCEPT))
+    used = scores[scores.metric.isin(["match", "tags", CONCEPT])]
+    return used.assign(board=used.axis.where(used.metric != CONCEPT, CONCEPT))
 
 
 def _require_same_axes(judged: pd.DataFrame) -> None:
