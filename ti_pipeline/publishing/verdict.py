@@ -98,6 +98,7 @@ class Measures:
 
     checkpoint: str
     prompt: float | None
+    training: float | None
     diversity: float | None
     kid: float | None
     nearest: float | None
@@ -110,11 +111,12 @@ def measures(results: StudyResults) -> list[Measures]:
     for scores in results.evaluation_scores.values():
         for (_, checkpoint), rows in scores.groupby(["step", "checkpoint"], sort=True):
             means = rows.groupby("metric").score.mean()
-            prompt, diversity, kid, nearest = (
-                float(means[name]) if name in means else None for name in ("prompt", "diversity", "kid", "copy")
-            )
+            told = [
+                float(means[name]) if name in means else None
+                for name in ("prompt", "training", "diversity", "kid", "copy")
+            ]
             copied = int(rows.read_as[rows.metric == "copy"].notna().sum())
-            found.append(Measures(str(checkpoint), prompt, diversity, kid, nearest, copied))
+            found.append(Measures(str(checkpoint), *told, copies=copied))
     return found
 
 
