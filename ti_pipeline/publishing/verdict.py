@@ -111,12 +111,19 @@ def measures(results: StudyResults) -> list[Measures]:
     for scores in results.evaluation_scores.values():
         for (_, checkpoint), rows in scores.groupby(["step", "checkpoint"], sort=True):
             means = rows.groupby("metric").score.mean()
-            told = [
-                float(means[name]) if name in means else None
-                for name in ("prompt", "training", "diversity", "kid", "copy")
-            ]
+            told = {str(metric): float(mean) for metric, mean in means.items()}
             copied = int(rows.read_as[rows.metric == "copy"].notna().sum())
-            found.append(Measures(str(checkpoint), *told, copies=copied))
+            found.append(
+                Measures(
+                    checkpoint=str(checkpoint),
+                    prompt=told.get("prompt"),
+                    training=told.get("training"),
+                    diversity=told.get("diversity"),
+                    kid=told.get("kid"),
+                    nearest=told.get("copy"),
+                    copies=copied,
+                )
+            )
     return found
 
 
