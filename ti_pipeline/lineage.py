@@ -204,7 +204,12 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "missing": (("evaluation_images", "path"),),
         **dict.fromkeys(("path", "webp_path"), (("evaluation_images", "path"), ("evaluation_scores", "score"))),
     },
+    "votes": dict.fromkeys(("first_cell", "second_cell"), (("evaluation_images", "cell"),)),
     "leaderboard": {
+        **dict.fromkeys(
+            ("people", "people_low", "people_high", "people_votes", "people_judged", "people_mismatches"),
+            (("votes", "choice"),),
+        ),
         "axis": (("evaluation_scores", "axis"),),
         "variant": (("evaluation_scores", "variant"),),
         "checkpoint": (("evaluation_scores", "checkpoint"),),

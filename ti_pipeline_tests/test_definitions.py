@@ -31,7 +31,8 @@ ASSETS = {
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
     "dataset": {"posts", "captions", "crops"} | POLICY,
-    "leaderboard": {"embedding", "evaluation_scores"},
+    "votes": {"evaluation_images"},
+    "leaderboard": {"embedding", "evaluation_scores", "votes"},
 }
 JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "demo", "purge"}
 SEED_STUDIES = {"reowoof", "simpleTag", "mixTag", "cloud", "top", "anime"}

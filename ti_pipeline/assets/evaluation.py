@@ -21,7 +21,7 @@ from ti_pipeline.partitions import (
 )
 from ti_pipeline.resources import DataStore
 
-__all__ = ["evaluation_grids", "evaluation_images", "evaluation_scores", "leaderboard"]
+__all__ = ["evaluation_grids", "evaluation_images", "evaluation_scores", "leaderboard", "votes"]
 
 _OF_VARIANT: dict[str, Any] = {
     "partitions_def": variant_partitions,
@@ -142,15 +142,35 @@ def evaluation_grids(
     return dg.MaterializeResult(value=table, metadata={"missing cells": int(table.missing.sum()), "first grid": shown})
 
 
+@dg.asset(**_OF_STUDY, kinds={"parquet"}, ins={"evaluation_images": _FROM_VARIANTS})
+def votes(
+    context: dg.AssetExecutionContext, store: DataStore, evaluation_images: dict[str, pd.DataFrame]
+) -> dg.MaterializeResult[Any]:
+    """What people said in `make review`, of pictures that are still there."""
+    from ti_pipeline.evaluation.votes import gathered_votes, votes_on
+
+    folder = f"votes/{context.partition_key}"
+    with store.work(reads=[folder], fresh=[folder]) as root:
+        everything = gathered_votes(root / folder)
+    table = votes_on(everything, evaluation_images.values())
+    metadata = {"raters": int(table.rater.nunique()), "of pictures that are gone": len(everything) - len(table)}
+    return dg.MaterializeResult(value=table, metadata=metadata)
+
+
 @dg.asset(
     **_OF_STUDY,
     kinds={"parquet", "pandas"},
-    ins={"embedding": _FROM_VARIANTS, "evaluation_scores": _FROM_VARIANTS},
+    ins={
+        "embedding": _FROM_VARIANTS,
+        "evaluation_scores": _FROM_VARIANTS,
+        "votes": dg.AssetIn(metadata=OPTIONAL),
+    },
 )
 def leaderboard(
     context: dg.AssetExecutionContext,
     embedding: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
+    votes: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Per axis and overall: every checkpoint with its score, interval and rank; the best is named."""
     from ti_pipeline.evaluation.runs import require_known_checkpoints, together
@@ -159,7 +179,7 @@ def leaderboard(
 
     scores = together("evaluation_scores", evaluation_scores)
     require_known_checkpoints(scores, embedding)
-    table = rank(scores, seed=STUDIES[context.partition_key].study.seed)
+    table = rank(scores, seed=STUDIES[context.partition_key].study.seed, votes=votes)
     best = table[(table.axis == "overall") & table.best].iloc[0]
     return dg.MaterializeResult(
         value=table,

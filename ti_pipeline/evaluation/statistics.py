@@ -39,15 +39,17 @@ class _Board:
     mismatches: NDArray[np.int64]
 
 
-def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+def leaderboard(scores: pd.DataFrame, *, seed: int, votes: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the `leaderboard` table; ties in score go to the earlier step, then by name.
 
+    People's `votes` stand beside the scores and do not change the ranking (see `people.with_votes`).
     `tied` marks checkpoints that cannot be told from the best of their axis at 5 %. Raises `ValueError` without any
     score, and when checkpoints were scored on different axes, since their overall scores would not compare.
     """
     import numpy as np
     import pandas as pd
 
+    from ti_pipeline.evaluation.people import with_votes
     from ti_pipeline.schemas import TABLES
 
     judged = _judged(scores)
@@ -62,7 +64,7 @@ def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     tables = [_ranked(axis, board, about) for axis, board in sorted(boards.items())]
     table = pd.concat(tables).join(notes, on="checkpoint")
     table.loc[table.axis != OVERALL, ["pareto", "overfit"]] = False
-    return table[[column.name for column in TABLES["leaderboard"].columns]].reset_index(drop=True)
+    return with_votes(table.reset_index(drop=True), TABLES["votes"].empty() if votes is None else votes)
 
 
 def _judged(scores: pd.DataFrame) -> pd.DataFrame:

@@ -238,13 +238,15 @@ def evaluation_tables(root):
                 "axis": "overall", "variant": variant, "checkpoint": checkpoint, "step": int(step), "score": score,
                 "low": low, "high": high, "pictures": 8, "mismatches": wrong, "rank": rank, "best": rank == 1,
                 "tied": high >= 0.875, "behind": 0.875 - score, "behind_low": 0.1, "behind_high": 0.6, "p": 0.031,
-                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10",
+                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10", "people_votes": 0,
+                "people_judged": 0,
             }
         )  # fmt: skip
     return {
         "evaluation_images": images,
         "evaluation_scores": scores,
         "evaluation_grids": frame("evaluation_grids", grids),
+        "votes": TABLES["votes"].empty(),
         "leaderboard": frame(
             "leaderboard", [row | {"axis": axis} for axis in ("clothing", "overall", "species") for row in board]
         ),
