@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import getpass
 import html
 import io
@@ -73,8 +74,8 @@ class Reviewed:
 def sittings_of(study: str, rater: str, *, root: Path, tables: Any, pairs: int = _PAIRS) -> Reviewed:
     """Return a rater's sittings over the pictures that the job `evaluate` made.
 
-    `tables` reads the data folder's tables (`io_managers.Tables`), `root` is the data folder. Raises `ReviewError` for a
-    study without pictures, and `VoteError` for a bad name or a damaged file of votes.
+    `tables` reads the data folder's tables (`io_managers.Tables`), `root` is the data folder. Raises `ReviewError` for
+    a study without pictures, and `VoteError` for a bad name or a damaged file of votes.
     """
     import pandas as pd
 
@@ -131,14 +132,17 @@ def _pairs_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     def now() -> str:
         return _pair(sitting.current, sitting.progress, reviewed.root)
 
-    def answered(choice: str) -> str:
-        sitting.answer(choice)
+    def after(how: str) -> str:
+        if how == "skip":
+            sitting.skip()
+        elif how == "undo":
+            sitting.undo()
+        else:
+            sitting.answer(how)
         return now()
 
-    for choice, button in buttons.items():
-        button.click(lambda choice=choice: answered(choice), outputs=shown, show_progress="hidden")
-    skip.click(lambda: (sitting.skip(), now())[1], outputs=shown, show_progress="hidden")
-    undo.click(lambda: (sitting.undo(), now())[1], outputs=shown, show_progress="hidden")
+    for how, button in (buttons | {"skip": skip, "undo": undo}).items():
+        button.click(functools.partial(after, how), outputs=shown, show_progress="hidden")
     blocks.load(now, outputs=shown)
 
 
@@ -159,10 +163,12 @@ def _sheets_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
         undo = gradio.Button("Backspace: take back", elem_id="sheet-undo", size="sm")
     sitting, ticked = reviewed.sheets, set[str]()
 
-    def now() -> tuple[str, list[tuple[str, str]]]:
-        return _sheet(sitting.current, ticked, sitting.progress, reviewed.root)
+    def now() -> tuple[str, Any]:
+        asked, cells = _sheet(sitting.current, ticked, sitting.progress, reviewed.root)
+        # Nothing stays selected, else a second click on the same picture would tell nobody.
+        return asked, gradio.Gallery(value=cells, selected_index=None)
 
-    def toggled(event: gradio.SelectData) -> tuple[str, list[tuple[str, str]]]:
+    def toggled(event: gradio.SelectData) -> tuple[str, Any]:
         question = sitting.current
         if question is not None:
             ticked.symmetric_difference_update({question.pictures[int(event.index)].cell})
@@ -171,7 +177,7 @@ def _sheets_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     # gradio reads this annotation to know what the function wants; it is text as long as annotations are postponed.
     toggled.__annotations__["event"] = gradio.SelectData
 
-    def moved(how: str) -> tuple[str, list[tuple[str, str]]]:
+    def moved(how: str) -> tuple[str, Any]:
         if how == "done":
             sitting.answer(frozenset(ticked))
         elif how == "skip":
@@ -183,7 +189,7 @@ def _sheets_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
 
     gallery.select(toggled, outputs=[words, gallery], show_progress="hidden")
     for how, button in (("done", done), ("skip", skip), ("undo", undo)):
-        button.click(lambda how=how: moved(how), outputs=[words, gallery], show_progress="hidden")
+        button.click(functools.partial(moved, how), outputs=[words, gallery], show_progress="hidden")
     blocks.load(now, outputs=[words, gallery])
 
 
