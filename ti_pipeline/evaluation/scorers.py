@@ -1,7 +1,7 @@
-"""Scorers: a CLIP model as judge. Does the asked value win, and how near is the concept?
+"""Scorers: a model that sees pictures and texts as judge. Does the asked value win, and how near is the concept?
 
 Here: loading, preprocessing, metrics per picture. Not here: what follows from them (`statistics`).
-Method: zero-shot classification and image similarity with CLIP (Radford et al. 2021).
+Method: zero-shot classification and image similarity with CLIP (Radford et al. 2021) or SigLIP (Zhai et al. 2023).
 """
 
 from __future__ import annotations
@@ -38,13 +38,21 @@ class ScorerError(ValueError):
 
 @dataclass(frozen=True)
 class Scorer:
-    """A CLIP model with its tokenizer and how it wants its pictures."""
+    """A CLIP or SigLIP model with its tokenizer, and how it wants its pictures and texts.
+
+    CLIP was trained on the middle of pictures and texts as long as they are, SigLIP on whole pictures squeezed into a
+    square and texts filled up to `context` tokens.
+    """
 
     model: Any
     tokenizer: Any
     size: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    squeezes: bool = False
+    fills_up: bool = False
+    context: int = 77
+    resample: int = 3  # Pillow's number; bicubic
 
     def image_features(
         self, pictures: Sequence[Path | Image.Image], progress: Callable[[int, int, str], None] | None = None
@@ -69,10 +77,12 @@ class Scorer:
             return found.float().cpu()
 
     def text_features(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return unit features, float32 [len(texts), width], of texts, each cut after 77 tokens."""
+        """Return unit features, float32 [len(texts), width], of texts, each cut after `context` tokens."""
         import torch
 
-        ids = self.tokenizer(list(texts), padding=True, truncation=True, max_length=77, return_tensors="pt").input_ids
+        padding = "max_length" if self.fills_up else True
+        limits = {"padding": padding, "truncation": True, "max_length": self.context}
+        ids = self.tokenizer(list(texts), **limits, return_tensors="pt").input_ids
         with torch.inference_mode():
             features = _features(self.model.get_text_features(input_ids=ids.to(self.model.device)))
         return torch.nn.functional.normalize(features.float().cpu(), dim=-1)
@@ -83,15 +93,15 @@ class Scorer:
         return float(self.model.logit_scale.detach().exp())
 
     def _pixels(self, picture: Path | Image.Image) -> torch.Tensor:
-        """Return a picture, its shorter side resized, the middle cut out, normalised: float32 [3, size, size]."""
+        """Return a picture, squeezed or its middle, normalised: float32 [3, size, size]."""
         import numpy as np
         import torch
         from PIL import Image
 
         rgb = _opened(picture) if isinstance(picture, Path) else picture.convert("RGB")
         factor = self.size / min(rgb.size)
-        wide, high = (max(self.size, round(length * factor)) for length in rgb.size)
-        rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC)
+        wide, high = (self.size if self.squeezes else max(self.size, round(side * factor)) for side in rgb.size)
+        rgb = rgb.resize((wide, high), Image.Resampling(self.resample))
         left, top = (wide - self.size) // 2, (high - self.size) // 2
         cut = np.asarray(rgb.crop((left, top, left + self.size, top + self.size)), dtype=np.float32) / 255
         scaled = (cut - np.asarray(self.mean, np.float32)) / np.asarray(self.deviation, np.float32)
@@ -114,49 +124,65 @@ def _features(output: Any) -> Any:
 
 
 def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
-    """Load the CLIP model of `evaluation.scorer`, onto CUDA where there is one; `folder` is that of the study file.
+    """Load the model of `evaluation.scorer`, onto CUDA where there is one; `folder` is that of the study file.
 
-    Raises `ScorerError` when there is none, it is no whole CLIP model, or the hub cannot be reached.
+    Raises `ScorerError` when there is none, it is no whole CLIP or SigLIP model, or the hub cannot be reached.
     """
     import torch
-    from transformers import CLIPModel, CLIPTokenizer
-    from transformers.models.auto.image_processing_auto import get_image_processor_config
+    from transformers import PreTrainedConfig
 
     if source.file is not None or (source.folder is None and source.hub is None):
-        raise ScorerError("evaluation.scorer wants a `folder` with a CLIP model or a `hub` id")
+        raise ScorerError("evaluation.scorer wants a `folder` with a CLIP or SigLIP model, or a `hub` id")
     place: Path | str = source.hub or ""
     if source.folder is not None:
         place = folder / Path(os.path.expandvars(source.folder)).expanduser()
         if not (place / "config.json").is_file():
-            raise ScorerError(f"evaluation.scorer: {place} holds no CLIP model (no config.json)")
+            raise ScorerError(f"evaluation.scorer: {place} holds no CLIP or SigLIP model (no config.json)")
     try:
-        kind = CLIPModel.config_class.get_config_dict(place, revision=source.revision)[0].get("model_type")
-        if kind != "clip":
+        kind = PreTrainedConfig.get_config_dict(place, revision=source.revision)[0].get("model_type")
+        if kind not in ("clip", "siglip"):
             raise ScorerError(
-                f"evaluation.scorer: {place} cannot be loaded as a CLIP model: it is a model of type {kind}"
+                f"evaluation.scorer: {place} cannot be loaded as a CLIP or SigLIP model: it is a model of type {kind}"
             )
-        model, report = CLIPModel.from_pretrained(
-            place, revision=source.revision, dtype="float32", output_loading_info=True
-        )
-        tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place), revision=source.revision)
-        settings = get_image_processor_config(place, revision=source.revision)
+        model, report, tokenizer, settings = _parts(kind, place, source.revision)
     except ScorerError:
         raise
     except Exception as error:
         hint = " (hub models need the network once)" if source.hub else ""
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise ScorerError(f"evaluation.scorer: {place} cannot be loaded as a CLIP model: {cause}{hint}") from error
+        hint = " (pip install 'ti_pipeline[siglip]')" if "sentencepiece" in str(error).lower() else hint
+        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        problem = f"{place} cannot be loaded as a CLIP or SigLIP model: {cause}{hint}"
+        raise ScorerError(f"evaluation.scorer: {problem}") from error
     if report["missing_keys"]:  # transformers would go on with random numbers in their place
         lacking = f"{len(report['missing_keys'])} weights, e.g. {min(report['missing_keys'])}"
-        raise ScorerError(f"evaluation.scorer: {place} is not a whole CLIP model: it lacks {lacking}")
-    size = settings.get("crop_size", model.config.vision_config.image_size)
+        raise ScorerError(f"evaluation.scorer: {place} is not a whole model of type {kind}: it lacks {lacking}")
+    size = settings.get("crop_size" if kind == "clip" else "size", model.config.vision_config.image_size)
+    own = (_MEAN, _DEVIATION) if kind == "clip" else ((0.5,) * 3, (0.5,) * 3)
     return Scorer(
         model=model.eval().to("cuda" if torch.cuda.is_available() else "cpu"),
         tokenizer=tokenizer,
         size=int(size["height"] if isinstance(size, dict) else size),
-        mean=tuple(settings.get("image_mean", _MEAN)),
-        deviation=tuple(settings.get("image_std", _DEVIATION)),
+        mean=tuple(settings.get("image_mean", own[0])),
+        deviation=tuple(settings.get("image_std", own[1])),
+        squeezes=kind == "siglip",
+        fills_up=kind == "siglip",
+        context=int(model.config.text_config.max_position_embeddings),
+        resample=int(settings.get("resample", 3)),
     )
+
+
+def _parts(kind: str, place: Path | str, revision: str | None) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Return the model, what its loading said, its tokenizer, and how it wants its pictures."""
+    from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer, SiglipModel
+    from transformers.models.auto.image_processing_auto import get_image_processor_config
+
+    options = {"revision": revision, "dtype": "float32", "output_loading_info": True}
+    model, report = (CLIPModel if kind == "clip" else SiglipModel).from_pretrained(place, **options)
+    if kind == "clip":
+        tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place), revision=revision)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+    return model, report, tokenizer, get_image_processor_config(place, revision=revision)
 
 
 def _tokenizer_place(place: Path | str) -> Path | str:

@@ -88,7 +88,9 @@ def test_wrong_places_say_what_to_set(tmp_path: Path) -> None:
         load_scorer(BaseModelSource(folder="nowhere"), folder=tmp_path)
     with pytest.raises(ScorerError, match="wants a `folder`"):
         load_scorer(BaseModelSource(), folder=tmp_path)
-    with pytest.raises(ScorerError, match="cannot be loaded as a CLIP model: it is a model of type clip_text_model"):
+    with pytest.raises(
+        ScorerError, match="cannot be loaded as a CLIP or SigLIP model: it is a model of type clip_text_model"
+    ):
         load_scorer(BaseModelSource(folder="text_encoder"), folder=DEMO_BASE)
 
 
@@ -250,3 +252,83 @@ def test_when_memory_runs_out_the_batch_is_halved(
     assert sizes == [4, 2, 2]
     assert told == [(2, 4), (4, 4)]
     torch.testing.assert_close(again, whole, atol=1e-6, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SigLIP of a few numbers, drawn at random, with its own kind of tokenizer trained on a few words."""
+    from transformers import SiglipConfig, SiglipModel, SiglipTokenizer
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    sentencepiece = pytest.importorskip("sentencepiece", reason="needs the extra `siglip`")
+    folder = tmp_path_factory.mktemp("siglip")
+    words = [word_of(name, value) for name in ("species", "background", "clothing") for value in CHOICES[name]]
+    with (folder / "spiece.model").open("wb") as stream:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(words * 20), model_writer=stream, vocab_size=44, minloglevel=2
+        )
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = SiglipConfig(
+        text_config={**small, "vocab_size": 80, "max_position_embeddings": 16, "pad_token_id": 1},
+        vision_config={**small, "image_size": 32, "patch_size": 8},
+    )
+    torch.manual_seed(4)
+    SiglipModel(config).save_pretrained(folder)
+    SiglipTokenizer(str(folder / "spiece.model"), model_max_length=16).save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_a_siglip_sees_and_reads_as_in_transformers(siglip_folder: Path, tmp_path: Path) -> None:
+    """The truth: transformers' own processor and model; pictures that are not square show how they are cut."""
+    from transformers import SiglipModel, SiglipTokenizer
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    model = SiglipModel.from_pretrained(siglip_folder).eval()
+    pictures = [bust(Attributes(species=one, background="sea", **PLAIN)).resize((90, 60)) for one in ("fox", "bear")]
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    texts = ["Fox!", "domestic dog, " * 9, "sea, coat"]
+    reader = SiglipTokenizer.from_pretrained(siglip_folder)
+    said = reader(texts, padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
+    seen = SiglipImageProcessorPil.from_pretrained(siglip_folder)(pictures, return_tensors="pt").pixel_values
+    with torch.inference_mode():
+        theirs = model(input_ids=said, pixel_values=seen)
+    ours = load_scorer(BaseModelSource(folder=str(siglip_folder)), folder=tmp_path)
+    looked = ours.image_features([tmp_path / "0.png", tmp_path / "1.png"])
+    read = ours.text_features(texts)
+    torch.testing.assert_close(looked, theirs.image_embeds, atol=1e-5, rtol=0)
+    torch.testing.assert_close(read, theirs.text_embeds, atol=1e-5, rtol=0)
+    logits = ours.scale * looked @ read.T + model.logit_bias.detach()
+    torch.testing.assert_close(logits, theirs.logits_per_image, atol=1e-4, rtol=0)
+
+
+def test_a_siglip_scores_a_suite(siglip_folder: Path, tmp_path: Path) -> None:
+    siglip = load_scorer(BaseModelSource(folder=str(siglip_folder)), folder=tmp_path)
+    table = score_images(drawn(tmp_path), AXES, siglip, root=tmp_path, references=[tmp_path / "0.png"])
+    assert TABLES["evaluation_scores"].problems(table) == []
+    assert set(table.metric) == {"match", "probability", "concept", "prompt"}
+
+
+def test_a_model_of_another_kind_is_refused_and_named(tmp_path: Path) -> None:
+    from transformers import BertConfig, CLIPTextConfig, CLIPTextModel
+
+    BertConfig().save_pretrained(tmp_path / "bert")
+    text_only = CLIPTextConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1)
+    CLIPTextModel(text_only).save_pretrained(tmp_path / "text")
+    for name, kind in (("bert", "bert"), ("text", "clip_text_model")):
+        with pytest.raises(ScorerError, match=f"it is a model of type {kind}"):
+            load_scorer(BaseModelSource(folder=name), folder=tmp_path)
+
+
+def test_a_siglip_without_its_tokenizers_package_says_what_to_install(
+    siglip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    def absent(*_: object, **__: object) -> None:
+        raise ImportError("SiglipTokenizer requires the SentencePiece library but it was not found")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", absent)
+    with pytest.raises(ScorerError, match=r"pip install 'ti_pipeline\[siglip\]'"):
+        load_scorer(BaseModelSource(folder=str(siglip_folder)), folder=tmp_path)
