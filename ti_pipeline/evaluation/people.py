@@ -141,7 +141,7 @@ def agreements(votes: pd.DataFrame, scores: pd.DataFrame) -> list[Agreement]:
     """
     pairs, cells = votes[votes.kind == "pair"], votes[votes.kind == "cell"]
     said = {
-        "raters on pairs": _ratings(pairs, [_winner(row) for row in pairs.itertuples()]),
+        "raters on pairs": _ratings(pairs, [_side(row) for row in pairs.itertuples()]),
         "raters on single pictures": _ratings(cells, list(cells.choice)),
     }
     found = [_agreement(what, list(ratings.values())) for what, ratings in said.items()]
@@ -154,9 +154,20 @@ def agreements(votes: pd.DataFrame, scores: pd.DataFrame) -> list[Agreement]:
     return [one for one in found if one is not None]
 
 
-def _winner(row: Any) -> str:
-    """Return the checkpoint that a vote is for, whichever side it was on."""
-    return "tie" if row.choice == "tie" else str(getattr(row, row.choice))
+def _side(row: Any) -> str:
+    """Return which picture of the question a vote is for, whichever side it was shown on.
+
+    Not the checkpoint's name: answers by name would differ from question to question whatever raters say, and alpha
+    would credit them for it. Which picture is the question's first is as good as drawn, since cells are hashes.
+    """
+    if row.choice == "tie":
+        return "tie"
+    return _sides(str(row.first_cell), str(row.second_cell))[row.choice == "second"]
+
+
+def _sides(first: str, second: str) -> tuple[str, str]:
+    """Return for each of two cells which one of their question it is."""
+    return ("first", "second") if first < second else ("second", "first")
 
 
 def _question(row: Any) -> tuple[str, str]:
@@ -180,16 +191,12 @@ def _majority(answers: Sequence[str]) -> str | None:
 
 
 def _with_scorer_on_pairs(pairs: pd.DataFrame, judged: dict[str, float]) -> list[list[str]]:
-    sides = {_question(row): row for row in pairs.itertuples()}
     found = []
-    for question, answers in _ratings(pairs, [_winner(row) for row in pairs.itertuples()]).items():
-        row, people = sides[question], _majority(answers)
-        first, second = judged.get(row.first_cell), judged.get(row.second_cell)
+    for (one, other), answers in _ratings(pairs, [_side(row) for row in pairs.itertuples()]).items():
+        people, first, second = _majority(answers), judged.get(one), judged.get(other)
         if people in (None, "tie") or first is None or second is None or first == second:
             continue
-        # By side, so that chance is one half; by name it would depend on who met whom.
-        by_people = "first" if people == row.first else "second"
-        found.append([by_people, "first" if first > second else "second"])
+        found.append([str(people), "first" if first > second else "second"])
     return found
 
 

@@ -8,6 +8,7 @@ import scipy.special
 
 from ti_pipeline.evaluation.people import PRIOR, agreements, bradley_terry, krippendorff_alpha
 from ti_pipeline.evaluation.statistics import leaderboard
+from ti_pipeline.files import fingerprint
 from ti_pipeline.schemas import TABLES
 
 
@@ -165,6 +166,26 @@ def test_agreement_of_raters_and_with_the_scorer_by_hand() -> None:
     assert found["people and scorer on single pictures"].judged == 2
     assert found["people and scorer on single pictures"].share == 1.0
     assert found["people and scorer on single pictures"].beyond_chance == pytest.approx(1.0)
+
+
+def test_raters_and_a_scorer_who_guess_agree_by_chance_only() -> None:
+    """Eight checkpoints that meet at random, so that names alone would make answers differ between questions."""
+    rng, votes, scored = np.random.default_rng(5), [], []
+    names = [f"v-{number}" for number in range(8)]
+    for number in range(1000):
+        pair = rng.choice(names, 2, replace=False).tolist()
+        for rater in ("kim", "sam"):
+            shown = rng.permutation(pair).tolist()
+            said = vote(rater, str(number), *shown, str(rng.choice(["first", "second"])))
+            # Cells are hashes: their order tells nothing of the checkpoint.
+            cells = {side: fingerprint([number, name])[:16] for side, name in zip(("first", "second"), shown, strict=True)}
+            votes.append(said | {f"{side}_cell": cell for side, cell in cells.items()})
+        guesses = zip(cells.values(), rng.permutation([0.0, 1.0]), strict=True)
+        scored += [{"cell": cell, "metric": "match", "score": score} for cell, score in guesses]
+    found = {one.what: one for one in agreements(pd.DataFrame(votes), pd.DataFrame(scored))}
+    assert found["raters on pairs"].share == pytest.approx(0.5, abs=0.05)
+    assert found["raters on pairs"].beyond_chance == pytest.approx(0, abs=0.1)
+    assert found["people and scorer on pairs"].beyond_chance == pytest.approx(0, abs=0.1)
 
 
 def test_one_rater_agrees_with_nobody() -> None:
