@@ -1,6 +1,6 @@
 """Atomic files: everything is written aside and renamed, so that a killed process leaves nothing half-done.
 
-Only local paths belong here; tables on remote stores go through `io_managers`.
+Local paths, and Parquet files on any store. Not here: where tables lie (`io_managers`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["fingerprint", "sha256_of", "write_atomically", "write_json"]
+    import pyarrow as pa
+    from upath import UPath
+
+__all__ = ["fingerprint", "sha256_of", "write_atomically", "write_json", "write_parquet"]
 
 
 @contextlib.contextmanager
@@ -40,6 +43,22 @@ def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as UTF-8 JSON, sorted and indented (so that it diffs), atomically."""
     with write_atomically(path) as aside:
         aside.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_parquet(path: UPath, table: pa.Table) -> None:
+    """Write a Parquet file to a local folder or any other store, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.protocol in ("", "file", "local"):
+        with write_atomically(path.path) as aside:
+            pq.write_table(table, aside, compression="zstd")
+        return
+    # Object stores show an object once it is whole, but a stream that fails is closed, and sent, as far as it came.
+    whole = pa.BufferOutputStream()
+    pq.write_table(table, whole, compression="zstd")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(whole.getvalue().to_pybytes())
 
 
 def sha256_of(path: Path | str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from upath import UPath
 
 from ti_pipeline.contracts import Table
-from ti_pipeline.files import write_atomically
+from ti_pipeline.files import write_parquet
 from ti_pipeline.lineage import LINEAGE
 from ti_pipeline.schemas import TABLES, from_arrow
 
@@ -35,16 +35,8 @@ class Tables:
 
     def write(self, table: str, partition: str | None, frame: pd.DataFrame) -> UPath:
         """Write a frame under its contract, aside and then renamed. Raises `TableError` when it does not meet it."""
-        import pyarrow.parquet as pq
-
         arrow, path = TABLES[table].to_arrow(frame), self.path(table, partition)
-        if path.protocol in ("", "file", "local"):
-            with write_atomically(path.path) as aside:
-                pq.write_table(arrow, aside, compression="zstd")
-        else:  # object stores show an object only once it is whole
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as stream:
-                pq.write_table(arrow, stream, compression="zstd")
+        write_parquet(path, arrow)
         return path
 
     def read(self, table: str, partition: str | None) -> pd.DataFrame | None:

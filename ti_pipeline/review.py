@@ -74,7 +74,8 @@ class Reviewed:
 def sittings_of(study: str, rater: str, *, root: Path, tables: Any, pairs: int = _PAIRS) -> Reviewed:
     """Return a rater's sittings over the pictures that the job `evaluate` made.
 
-    `tables` reads the data folder's tables (`io_managers.Tables`), `root` is the data folder. Raises `ReviewError` for
+    `tables` are those of the data folder (`io_managers.Tables`), which also gets the votes; `root` is the local folder
+    that holds its pictures. Raises `ReviewError` for
     a study without pictures, and `VoteError` for a bad name or a damaged file of votes.
     """
     import pandas as pd
@@ -90,7 +91,7 @@ def sittings_of(study: str, rater: str, *, root: Path, tables: Any, pairs: int =
     if not images:
         raise ReviewError(f"study {study} has no pictures yet: run the job evaluate for its variants")
     cells = pd.concat(images, ignore_index=True)
-    folder = root / "votes" / study
+    folder = tables.root / "votes" / study
     book, votes = VoteBook(folder, rater), gathered_votes(folder)
     before = votes[votes.rater == rater]
     names, seed = contenders(cells, tables.read("leaderboard", study)), STUDIES[study].study.seed
@@ -279,8 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     store = DataStore(url=data_url())
-    votes = f"votes/{options.study}"
-    with store.work(reads=[f"evaluation/{options.study}"], writes=[votes]) as root:
+    with store.work(reads=[f"evaluation/{options.study}"]) as root:
         try:
             tables = Tables(UPath(store.url))
             reviewed = sittings_of(options.study, options.rater, root=root, tables=tables, pairs=options.pairs)

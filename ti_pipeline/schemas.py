@@ -422,6 +422,8 @@ _CHECKPOINT = (
     Column("checkpoint", "string", "<variant>-<step>"),
     Column("step", "int64", "optimizer updates of the checkpoint", low=0),
 )
+_VOTES = ("pair", "cell")
+_CHOICES = ("first", "second", "tie", "match", "mismatch")
 _EVALUATION = (
     Table(
         "evaluation_images",
@@ -537,7 +539,9 @@ _EVALUATION = (
             Column("vote", "string", "identity of the vote"),
             Column("rater", "string", "who"),
             Column("at", "timestamp", "when, UTC"),
-            Column("kind", "string", "`pair`: which of two is better; `cell`: does one show what was asked"),
+            Column(
+                "kind", "string", "`pair`: which of two is better; `cell`: does one show what was asked", among=_VOTES
+            ),
             Column("axis", "string", "axis of the suite"),
             Column("value", "string", "value on that axis"),
             Column("seed", "int64", "seed of the noise", low=0),
@@ -545,7 +549,7 @@ _EVALUATION = (
             Column("second", "string", "the other checkpoint of a pair; empty for a single picture"),
             Column("first_cell", "string", "its picture, as in evaluation_images"),
             Column("second_cell", "string", "the other picture; empty for a single picture"),
-            Column("choice", "string", "first, second or tie; match or mismatch"),
+            Column("choice", "string", "first, second or tie; match or mismatch", among=_CHOICES),
         ),
         key=("vote",),
     ),

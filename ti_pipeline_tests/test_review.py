@@ -51,7 +51,7 @@ def sittings(store: Path, rater: str = "kim", study: str = "demo"):
 
 
 def votes(store: Path) -> pd.DataFrame:
-    return gathered_votes(store / "votes" / "demo")
+    return gathered_votes(UPath(store) / "votes" / "demo")
 
 
 def test_a_study_without_pictures_says_which_job_makes_them(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +69,21 @@ def test_a_half_written_file_of_votes_stops_before_anything_is_asked(store: Path
     (folder / "sam.20261123T000000.1.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(VoteError, match=r"sam\.20261123T000000\.1\.parquet is no whole file"):
         sittings(store)
+
+
+def test_votes_go_straight_to_a_remote_data_folder_past_the_mirror(store: Path) -> None:
+    remote = UPath("memory://review")
+    for variant in VARIANTS:
+        Tables(remote).write(
+            "evaluation_images", f"demo__{variant}", Tables(UPath(store)).read("evaluation_images", f"demo__{variant}")
+        )
+    kim, sam = (sittings_of("demo", rater, root=store, tables=Tables(remote)) for rater in ("kim", "sam"))
+    kim.pairs.answer("first")
+    sam.pairs.answer("tie")
+    kim.pairs.answer("second")
+    assert gathered_votes(remote / "votes" / "demo").rater.tolist() == ["kim", "sam", "kim"]
+    assert not (store / "votes").exists()
+    remote.fs.rm("/review", recursive=True)
 
 
 def test_the_page_needs_its_extra(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

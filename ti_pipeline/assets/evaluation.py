@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from upath import UPath
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
@@ -149,9 +150,7 @@ def votes(
     """What people said in `make review`, of pictures that are still there."""
     from ti_pipeline.evaluation.votes import gathered_votes, votes_on
 
-    folder = f"votes/{context.partition_key}"
-    with store.work(reads=[folder], fresh=[folder]) as root:
-        everything = gathered_votes(root / folder)
+    everything = gathered_votes(UPath(store.url) / "votes" / context.partition_key)
     table = votes_on(everything, evaluation_images.values())
     metadata = {"raters": int(table.rater.nunique()), "of pictures that are gone": len(everything) - len(table)}
     return dg.MaterializeResult(value=table, metadata=metadata)

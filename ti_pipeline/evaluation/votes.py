@@ -1,8 +1,9 @@
 """Votes: what people said of pictures, kept one small file per sitting so that nobody's vote is lost.
 
-A sitting only appends: undoing is a vote too, that takes an earlier one back. Its file is written whole and renamed on
-every vote, so that a killed process loses nothing and several raters never write to one file. Not here: which pictures
-are shown (`review_plan`), or what follows from the votes (`people`).
+A sitting only appends: undoing is a vote too, that takes an earlier one back. Its file is written whole on every vote,
+so that a killed process loses nothing and several raters never write to one file. It goes straight to the data folder,
+also to a remote one: a mirror would be sent back only at the end, over what others wrote meanwhile. Not here: which
+pictures are shown (`sittings`), or what follows from the votes (`people`).
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ from __future__ import annotations
 import datetime
 import re
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from ti_pipeline.files import write_atomically
+from ti_pipeline.contracts import Table, TableError, from_arrow
+from ti_pipeline.files import write_parquet
+from ti_pipeline.schemas import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     import pandas as pd
+    from upath import UPath
 
 __all__ = ["Vote", "VoteBook", "VoteError", "gathered_votes", "votes_on"]
 
 _UNDO = "undo"
 _RATER = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
 _LONGEST_RATER = 64
+# A sitting's file is the table `votes`, and may take votes back.
+_SITTING = Table(
+    "votes of a sitting",
+    "What one rater said in one sitting.",
+    tuple(replace(c, among=(*c.among, _UNDO)) if c.name == "kind" and c.among else c for c in TABLES["votes"].columns),
+)
 
 
 class VoteError(ValueError):
@@ -54,8 +63,11 @@ class Vote:
 class VoteBook:
     """One sitting of one rater; its votes are on disk before `append` returns."""
 
-    def __init__(self, folder: Path, rater: str) -> None:
-        """Start a sitting in a study's folder of votes. Raises `VoteError` for a name that is no safe file name."""
+    def __init__(self, folder: UPath, rater: str) -> None:
+        """Start a sitting in a study's folder of votes, wherever the data folder is.
+
+        Raises `VoteError` for a rater's name that is no safe file name.
+        """
         if not _RATER.fullmatch(rater) or len(rater) > _LONGEST_RATER:
             raise VoteError(
                 f"rater {rater!r}: a name has letters and digits with single - or _ between them, at most 64"
@@ -74,24 +86,19 @@ class VoteBook:
 
     def _write(self, new: list[dict[str, object]]) -> None:
         import pandas as pd
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
         rows = [*self._rows, *(row | {"rater": self._rater, "at": _now()} for row in new)]
-        with write_atomically(self._path) as aside:
-            pq.write_table(pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False), aside)
+        write_parquet(self._path, _SITTING.to_arrow(pd.DataFrame(rows)))
         self._rows = rows
 
 
-def gathered_votes(folder: Path) -> pd.DataFrame:
+def gathered_votes(folder: UPath) -> pd.DataFrame:
     """Return the `votes` table of a study's folder, the earliest vote first; what was undone is left out.
 
     Where a rater judged the same pictures again, the later vote counts. Raises `VoteError` naming a file that cannot
-    be read: leaving its votes out silently would change a verdict.
+    be read or is none of votes: leaving its votes out silently would change a verdict.
     """
     import pandas as pd
-
-    from ti_pipeline.schemas import TABLES
 
     names = [column.name for column in TABLES["votes"].columns]
     frames = [_read(path) for path in sorted(folder.glob("*.parquet")) if not path.name.startswith(".")]
@@ -114,17 +121,21 @@ def votes_on(votes: pd.DataFrame, images: Iterable[pd.DataFrame]) -> pd.DataFram
     return votes[votes.first_cell.isin(there) & votes.second_cell.isin(there)].reset_index(drop=True)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: UPath) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path).to_pandas()
-    except (OSError, pa.ArrowException) as error:
+        with path.open("rb") as stream:
+            found = from_arrow(pq.read_table(stream))
+        if problems := _SITTING.problems(found):
+            raise TableError(problems[0])
+    except (OSError, pa.ArrowException, TableError) as error:
         raise VoteError(
             f"{path} is no whole file of votes ({error}): restore it, or move it out of the folder to go on without it;"
             " every other sitting has its own file"
         ) from error
+    return found
 
 
 def _now() -> datetime.datetime:

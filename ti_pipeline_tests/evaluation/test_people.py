@@ -178,7 +178,9 @@ def test_raters_and_a_scorer_who_guess_agree_by_chance_only() -> None:
             shown = rng.permutation(pair).tolist()
             said = vote(rater, str(number), *shown, str(rng.choice(["first", "second"])))
             # Cells are hashes: their order tells nothing of the checkpoint.
-            cells = {side: fingerprint([number, name])[:16] for side, name in zip(("first", "second"), shown, strict=True)}
+            cells = {
+                side: fingerprint([number, name])[:16] for side, name in zip(("first", "second"), shown, strict=True)
+            }
             votes.append(said | {f"{side}_cell": cell for side, cell in cells.items()})
         guesses = zip(cells.values(), rng.permutation([0.0, 1.0]), strict=True)
         scored += [{"cell": cell, "metric": "match", "score": score} for cell, score in guesses]

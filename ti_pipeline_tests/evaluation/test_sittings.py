@@ -3,6 +3,7 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+from upath import UPath
 
 from ti_pipeline.evaluation.sittings import Sitting, contenders, pair_questions, sheet_questions
 from ti_pipeline.evaluation.votes import VoteBook, gathered_votes
@@ -37,7 +38,8 @@ def questions(rater: str = "kim", count: int = 12):
     return pair_questions(images(), NAMES, seed=3, rater=rater, count=count)
 
 
-def sitting(folder: Path, asked, rater: str = "kim") -> Sitting:
+def sitting(place: Path, asked, rater: str = "kim") -> Sitting:
+    folder = UPath(place)
     votes = gathered_votes(folder)
     return Sitting(asked, VoteBook(folder, rater), votes[votes.rater == rater])
 
@@ -102,12 +104,12 @@ def test_answers_are_kept_undone_put_off_and_gone_on_with(tmp_path: Path) -> Non
     again.undo()
     again.undo()
     assert again.progress == (0, 12)
-    assert gathered_votes(tmp_path).empty
+    assert gathered_votes(UPath(tmp_path)).empty
     for _ in asked:
         again.answer("first")
     assert again.current is None
     again.answer("first")
-    table = gathered_votes(tmp_path)
+    table = gathered_votes(UPath(tmp_path))
     shown = {tuple(one.cell for one in question.pictures) for question in asked}
     assert len(table) == 12
     assert set(zip(table.first_cell, table.second_cell, strict=True)) == shown
@@ -118,7 +120,7 @@ def test_a_sheets_ticks_are_mismatches_and_one_that_was_drawn_anew_is_asked_agai
     one = sitting(tmp_path, sheets)
     wrong = {sheets[0].pictures[1].cell, sheets[0].pictures[4].cell}
     one.answer(wrong)
-    table = gathered_votes(tmp_path).set_index("first_cell")
+    table = gathered_votes(UPath(tmp_path)).set_index("first_cell")
     assert set(table.index[table.choice == "mismatch"]) == wrong
     assert len(table) == 6
     assert sitting(tmp_path, sheets).progress == (1, 3)
