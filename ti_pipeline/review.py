@@ -12,17 +12,18 @@ import base64
 import functools
 import getpass
 import html
-import io
 import os
 import re
 import sys
+import tempfile
+import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ti_pipeline.evaluation.sittings import Question, Sitting
+    from ti_pipeline.evaluation.votes import Vote
 
 __all__ = ["Reviewed", "main", "page", "sittings_of"]
 
@@ -36,7 +37,10 @@ _KEYS = """
                 Backspace: 'undo', u: 'undo', s: 'skip', t: 'tie'};
   const shown = (id) => [...document.querySelectorAll('[id$="-' + id + '"]')].find((one) => one.offsetParent);
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || /INPUT|TEXTAREA|SELECT/.test(event.target.tagName)) return;
+    if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (/INPUT|TEXTAREA|SELECT/.test(event.target.tagName)) return;
+    // Enter on a button presses that button; a tab keeps the focus after it was chosen, and is no such button.
+    if (event.key === 'Enter' && event.target.tagName === 'BUTTON' && event.target.role !== 'tab') return;
     const sheet = /^[1-9]$/.test(event.key) && [...document.querySelectorAll('#sheet button.thumbnail-lg')];
     const target = sheet ? sheet[Number(event.key) - 1] : keys[event.key] && shown(keys[event.key]);
     if (!target || !target.offsetParent) return;
@@ -46,6 +50,8 @@ _KEYS = """
 })();
 </script>
 """
+# What the page shows at the moment of a click, which may be older than what the sitting asks by then.
+_ASKED = "() => document.querySelector('#{where} [data-asked]')?.dataset.asked ?? ''"
 _STYLE = """
 .pair {display: flex; gap: 8px; justify-content: center}
 .pair figure {margin: 0; flex: 1 1 0; max-width: 640px}
@@ -133,17 +139,18 @@ def _pairs_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     def now() -> str:
         return _pair(sitting.current, sitting.progress, reviewed.root)
 
-    def after(how: str) -> str:
+    def after(how: str, asked: str) -> str:
         if how == "skip":
             sitting.skip()
         elif how == "undo":
             sitting.undo()
         else:
-            sitting.answer(how)
+            sitting.answer(how, asked=asked)
         return now()
 
+    seen, read = gradio.Textbox(visible=False), _ASKED.format(where="pair")
     for how, button in (buttons | {"skip": skip, "undo": undo}).items():
-        button.click(functools.partial(after, how), outputs=shown, show_progress="hidden")
+        button.click(functools.partial(after, how), inputs=seen, outputs=shown, js=read, show_progress="hidden")
     blocks.load(now, outputs=shown)
 
 
@@ -178,51 +185,61 @@ def _sheets_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     # gradio reads this annotation to know what the function wants; it is text as long as annotations are postponed.
     toggled.__annotations__["event"] = gradio.SelectData
 
-    def moved(how: str) -> tuple[str, Any]:
+    def moved(how: str, asked: str) -> tuple[str, Any]:
+        taken_back: list[Vote] = []
         if how == "done":
-            sitting.answer(frozenset(ticked))
+            sitting.answer(frozenset(ticked), asked=asked)
         elif how == "skip":
             sitting.skip()
         else:
-            sitting.undo()
+            taken_back = sitting.undo()
         ticked.clear()
+        ticked.update(vote.first_cell for vote in taken_back if vote.choice == "mismatch")
         return now()
 
     gallery.select(toggled, outputs=[words, gallery], show_progress="hidden")
+    seen, read, shown = gradio.Textbox(visible=False), _ASKED.format(where="sheet-words"), [words, gallery]
     for how, button in (("done", done), ("skip", skip), ("undo", undo)):
-        button.click(functools.partial(moved, how), outputs=[words, gallery], show_progress="hidden")
+        button.click(functools.partial(moved, how), inputs=seen, outputs=shown, js=read, show_progress="hidden")
     blocks.load(now, outputs=[words, gallery])
 
 
-def _words(asked: str, progress: tuple[int, int]) -> str:
+def _words(question: Question | None, asked: str, progress: tuple[int, int]) -> str:
     done, of = progress
-    return f'<p class="asked">{html.escape(asked)}</p><p style="text-align:center">{done} of {of} answered</p>'
+    name = question.name if question else ""
+    return (
+        f'<p class="asked" data-asked="{name}">{html.escape(asked)}</p>'
+        f'<p style="text-align:center">{done} of {of} answered</p>'
+    )
 
 
 def _pair(question: Question | None, progress: tuple[int, int], root: Path) -> str:
     if question is None:
-        return _words("All pairs are answered. Thank you! Run the job compare to count the votes.", progress)
+        return _words(None, "All pairs are answered. Thank you! Run the job compare to count the votes.", progress)
     pictures = "".join(
         f'<figure><img src="{_address(root / one.path)}" alt="{side} picture"><figcaption>{side}</figcaption></figure>'
         for side, one in zip(("left", "right"), question.pictures, strict=True)
     )
-    asked = f"Which is better? {question.asked}"
-    return f'{_words(asked, progress)}<div class="pair">{pictures}</div>'
+    return f'{_words(question, f"Which is better? {question.asked}", progress)}<div class="pair">{pictures}</div>'
 
 
 def _sheet(question: Question | None, ticked: set[str], progress: tuple[int, int], root: Path) -> tuple[str, list[Any]]:
     if question is None:
-        return _words("All sheets are answered. Thank you! Run the job compare to count the votes.", progress), []
+        words = "All sheets are answered. Thank you! Run the job compare to count the votes."
+        return _words(None, words, progress), []
     cells = [
         (_small(root / one.path), f"{'✗ ' if one.cell in ticked else ''}{number}: {one.value}")
         for number, one in enumerate(question.pictures, start=1)
     ]
-    asked = f"Tick what does not show what it should. {question.asked}"
-    return _words(asked, progress), cells
+    return _words(question, f"Tick what does not show what it should. {question.asked}", progress), cells
 
 
-def _small(path: Path) -> Any:
-    """Return a picture's pixels alone: its texts name the checkpoint."""
+@functools.lru_cache(maxsize=1024)
+def _small(path: Path) -> str:
+    """Write a picture's pixels alone (its texts name the checkpoint) to gradio's folder; return where.
+
+    Kept, because a sheet is shown anew for every tick. Raises `ReviewError` for a picture that is gone.
+    """
     from PIL import Image
 
     if not path.is_file():
@@ -230,13 +247,13 @@ def _small(path: Path) -> Any:
     with Image.open(path) as picture:
         pixels = picture.convert("RGB")
     pixels.thumbnail((_SIDE, _SIDE))
-    return pixels
+    shown = Path(os.environ["GRADIO_TEMP_DIR"]) / f"{uuid.uuid4().hex}.png"
+    pixels.save(shown, compress_level=1)
+    return str(shown)
 
 
 def _address(path: Path) -> str:
-    stream = io.BytesIO()
-    _small(path).save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(Path(_small(path)).read_bytes()).decode()}"
 
 
 def launch(blocks: Any, *, port: int | None, wait: bool) -> str:
@@ -278,9 +295,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=_PAIRS, help="how many pairs to ask about (default %(default)s)")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     options = parser.parse_args(arguments)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     store = DataStore(url=data_url())
-    with store.work(reads=[f"evaluation/{options.study}"]) as root:
+    with store.work(reads=[f"evaluation/{options.study}"]) as root, tempfile.TemporaryDirectory() as shown:
+        # gradio reads both when it is imported; pictures that the page shows go with the folder.
+        os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=shown)
         try:
             tables = Tables(UPath(store.url))
             reviewed = sittings_of(options.study, options.rater, root=root, tables=tables, pairs=options.pairs)

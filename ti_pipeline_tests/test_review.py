@@ -78,9 +78,9 @@ def test_votes_go_straight_to_a_remote_data_folder_past_the_mirror(store: Path) 
             "evaluation_images", f"demo__{variant}", Tables(UPath(store)).read("evaluation_images", f"demo__{variant}")
         )
     kim, sam = (sittings_of("demo", rater, root=store, tables=Tables(remote)) for rater in ("kim", "sam"))
-    kim.pairs.answer("first")
-    sam.pairs.answer("tie")
-    kim.pairs.answer("second")
+    kim.pairs.answer("first", asked=kim.pairs.current.name)
+    sam.pairs.answer("tie", asked=sam.pairs.current.name)
+    kim.pairs.answer("second", asked=kim.pairs.current.name)
     assert gathered_votes(remote / "votes" / "demo").rater.tolist() == ["kim", "sam", "kim"]
     assert not (store / "votes").exists()
     remote.fs.rm("/review", recursive=True)
@@ -180,6 +180,11 @@ def test_a_rater_answers_takes_back_ticks_and_goes_on_after_a_kill(serve: Any, b
         page.wait_for_function(f"{ticks} === '{expected}'", timeout=30_000)
     page.keyboard.press("Enter")
     progress(page, "#sheet-words", 1, 2)
+    page.keyboard.press("Backspace")
+    progress(page, "#sheet-words", 0, 2)
+    page.wait_for_function(f"{ticks} === '1001'", timeout=30_000)  # taken back, the ticks are there to be mended
+    page.keyboard.press("Enter")
+    progress(page, "#sheet-words", 1, 2)
     cells = votes(store).query("kind == 'cell'")
     assert cells.choice.tolist() == ["mismatch", "match", "match", "mismatch"]
     assert TABLES["votes"].problems(votes(store)) == []
@@ -197,6 +202,28 @@ def test_a_rater_answers_takes_back_ticks_and_goes_on_after_a_kill(serve: Any, b
     page.keyboard.press("ArrowUp")
     progress(page, "#pair", 1, 4)
     assert sorted(votes(store).rater) == ["kim"] * 5 + ["sam"]
+
+
+@pytest.mark.slow
+def test_only_what_is_in_sight_is_answered(serve: Any, browser: Any, store: Path) -> None:
+    server = serve("kim")
+    page, old = (browser.new_page() for _ in range(2))
+    for window in (page, old):
+        window.goto(server.address)
+        progress(window, "#pair", 0, 4)
+    page.keyboard.down("ArrowLeft")
+    progress(page, "#pair", 1, 4)
+    page.keyboard.down("ArrowLeft")  # the key is still held: browsers repeat it
+    page.keyboard.up("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    progress(page, "#pair", 2, 4)
+    assert votes(store).choice.tolist() == ["first", "tie"]
+    old.keyboard.press("ArrowRight")  # this window still shows the first pair
+    progress(old, "#pair", 2, 4)
+    assert votes(store).choice.tolist() == ["first", "tie"]
+    old.keyboard.press("ArrowRight")
+    progress(old, "#pair", 3, 4)
+    assert votes(store).choice.tolist() == ["first", "tie", "second"]
 
 
 @pytest.mark.slow

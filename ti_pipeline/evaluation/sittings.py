@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.votes import Vote
+from ti_pipeline.files import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -55,6 +56,11 @@ class Question:
     def cells(self) -> frozenset[str]:
         """Return what tells a question from others, whichever picture is on the left."""
         return frozenset(picture.cell for picture in self.pictures)
+
+    @property
+    def name(self) -> str:
+        """Return a name for the question that tells nothing of its checkpoints."""
+        return fingerprint(sorted(self.cells))[:16]
 
     @property
     def size(self) -> int:
@@ -178,9 +184,13 @@ class Sitting:
         """Return how many questions are answered, of how many."""
         return len(self._answered), len(self._questions)
 
-    def answer(self, answer: str | Collection[str]) -> None:
-        """Write the answer to the current question; on an error nothing is written and the question stays."""
-        if self.current is not None:
+    def answer(self, answer: str | Collection[str], *, asked: str) -> None:
+        """Write the answer to the question named `asked`; on an error nothing is written and the question stays.
+
+        Nothing happens unless that is the current question: a key pressed twice, or a second window that shows an
+        older question, must not answer what nobody has seen.
+        """
+        if self.current is not None and self.current.name == asked:
             votes = self.current.votes(answer)
             self._book.append(*votes)
             self._answered.append((self._waiting.pop(0), votes))
@@ -189,13 +199,15 @@ class Sitting:
         """Put the current question off until the others are answered."""
         self._waiting = [*self._waiting[1:], *self._waiting[:1]]
 
-    def undo(self) -> None:
-        """Take the last answer back, also one of an earlier sitting; its question is asked again."""
-        if self._answered:
-            at, votes = self._answered[-1]
-            self._book.undo(*votes)
-            self._answered.pop()
-            self._waiting.insert(0, at)
+    def undo(self) -> list[Vote]:
+        """Take the last answer back, also one of an earlier sitting, and return it; its question is asked again."""
+        if not self._answered:
+            return []
+        at, votes = self._answered[-1]
+        self._book.undo(*votes)
+        self._answered.pop()
+        self._waiting.insert(0, at)
+        return votes
 
 
 def _vote(row: dict[str, Any]) -> Vote:

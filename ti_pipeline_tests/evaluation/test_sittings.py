@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from upath import UPath
 
-from ti_pipeline.evaluation.sittings import Sitting, contenders, pair_questions, sheet_questions
+from ti_pipeline.evaluation.sittings import Question, Sitting, contenders, pair_questions, sheet_questions
 from ti_pipeline.evaluation.votes import VoteBook, gathered_votes
 
 NAMES = ["a-2", "b-2", "c-2"]
@@ -84,15 +84,19 @@ def test_the_best_of_each_variant_meet_and_the_last_ones_while_nobody_knows() ->
     assert contenders(one, board) == ["a-1", "a-2"]
 
 
+def answer(one: Sitting, said: object) -> None:
+    one.answer(said, asked=one.current.name if one.current else "")
+
+
 def test_answers_are_kept_undone_put_off_and_gone_on_with(tmp_path: Path) -> None:
     asked = questions()
     first = sitting(tmp_path, asked)
     assert first.current == asked[0]
-    first.answer("first")
+    answer(first, "first")
     first.skip()
     assert first.current == asked[2]
-    first.answer("tie")
-    first.answer("second")
+    answer(first, "tie")
+    answer(first, "second")
     first.undo()
     assert first.current == asked[3]
     assert first.progress == (2, 12)
@@ -106,9 +110,9 @@ def test_answers_are_kept_undone_put_off_and_gone_on_with(tmp_path: Path) -> Non
     assert again.progress == (0, 12)
     assert gathered_votes(UPath(tmp_path)).empty
     for _ in asked:
-        again.answer("first")
+        answer(again, "first")
     assert again.current is None
-    again.answer("first")
+    answer(again, "first")
     table = gathered_votes(UPath(tmp_path))
     shown = {tuple(one.cell for one in question.pictures) for question in asked}
     assert len(table) == 12
@@ -119,7 +123,7 @@ def test_a_sheets_ticks_are_mismatches_and_one_that_was_drawn_anew_is_asked_agai
     sheets = sheet_questions(images(), NAMES, seed=3, rater="kim")
     one = sitting(tmp_path, sheets)
     wrong = {sheets[0].pictures[1].cell, sheets[0].pictures[4].cell}
-    one.answer(wrong)
+    answer(one, wrong)
     table = gathered_votes(UPath(tmp_path)).set_index("first_cell")
     assert set(table.index[table.choice == "mismatch"]) == wrong
     assert len(table) == 6
@@ -131,6 +135,19 @@ def test_a_sheets_ticks_are_mismatches_and_one_that_was_drawn_anew_is_asked_agai
 
 def test_pairs_and_sheets_do_not_count_for_each_other(tmp_path: Path) -> None:
     sheets = sheet_questions(images(), NAMES, seed=3, rater="kim")
-    sitting(tmp_path, sheets).answer(())
+    answer(sitting(tmp_path, sheets), ())
     assert sitting(tmp_path, questions()).progress == (0, 12)
     assert sitting(tmp_path, sheets, "sam").progress == (0, 3)
+
+
+def test_an_answer_to_a_question_that_is_not_in_sight_any_more_counts_for_none(tmp_path: Path) -> None:
+    asked = questions()
+    one = sitting(tmp_path, asked)
+    seen = one.current.name
+    one.answer("first", asked=seen)
+    one.answer("second", asked=seen)
+    assert one.progress == (1, 12)
+    assert gathered_votes(UPath(tmp_path)).choice.tolist() == ["first"]
+    assert len({question.name for question in asked}) == 12
+    other = Question(asked[0].kind, asked[0].pictures[::-1])
+    assert other.name == asked[0].name, "the same question, whichever picture is on the left"
