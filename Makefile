@@ -36,8 +36,9 @@ demo: home  ## run the whole graph for the study `demo` and print where the repo
 	@$(BIN)/python -m ti_pipeline.home --report demo
 
 STUDY ?= demo
-review: install  ## judge pictures without names; make review STUDY=demo RATER=kim
-	@$(BIN)/python -m ti_pipeline.review --study $(STUDY) $(if $(RATER),--rater $(RATER)) $(if $(PAIRS),--pairs $(PAIRS))
+review: install  ## judge pictures without names; make review STUDY=demo RATER=kim CHECKPOINTS="v8-100 v8-200"
+	@$(BIN)/python -m ti_pipeline.review --study $(STUDY) $(if $(RATER),--rater $(RATER)) $(if $(PAIRS),--pairs $(PAIRS)) \
+		$(if $(CHECKPOINTS),--checkpoints $(CHECKPOINTS))
 
 releases: install  ## list all releases; make releases DIFF="study/old study/new" compares two
 	@$(BIN)/python -m ti_pipeline.releases $(if $(DIFF),--diff $(DIFF))

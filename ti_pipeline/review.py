@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ti_pipeline.evaluation.sittings import Question, Sitting
     from ti_pipeline.evaluation.votes import Vote
 
@@ -58,6 +60,9 @@ _STYLE = """
 .pair img {width: 100%; image-rendering: auto; border-radius: 6px}
 .pair figcaption {text-align: center; opacity: .7}
 .asked {font-size: 1.25rem; font-weight: 600; text-align: center}
+#sheet .grid-container {grid-template-columns: repeat(auto-fill, minmax(min(13rem, 45%), 1fr)) !important}
+#sheet .grid-wrap {height: auto !important; max-height: none !important; min-height: 0 !important}
+#sheet .caption-label {max-width: 100%; white-space: normal; overflow: visible; text-overflow: clip}
 footer {display: none !important}
 """
 
@@ -77,12 +82,16 @@ class Reviewed:
     sheets: Sitting
 
 
-def sittings_of(study: str, rater: str, *, root: Path, tables: Any, pairs: int = _PAIRS) -> Reviewed:
-    """Return a rater's sittings over the pictures that the job `evaluate` made.
+def sittings_of(
+    study: str, rater: str, *, root: Path, tables: Any, pairs: int = _PAIRS, checkpoints: Sequence[str] = ()
+) -> Reviewed:
+    """Return a rater's sittings over the pictures that the job `evaluate` made, of these checkpoints.
+
+    Without `checkpoints` the best of each variant meet (see `sittings.contenders`).
 
     `tables` are those of the data folder (`io_managers.Tables`), which also gets the votes; `root` is the local folder
     that holds its pictures. Raises `ReviewError` for
-    a study without pictures, and `VoteError` for a bad name or a damaged file of votes.
+    a study or a checkpoint without pictures, and `VoteError` for a bad name or a damaged file of votes.
     """
     import pandas as pd
 
@@ -100,7 +109,11 @@ def sittings_of(study: str, rater: str, *, root: Path, tables: Any, pairs: int =
     folder = tables.root / "votes" / study
     book, votes = VoteBook(folder, rater), gathered_votes(folder)
     before = votes[votes.rater == rater]
-    names, seed = contenders(cells, tables.read("leaderboard", study)), STUDIES[study].study.seed
+    names = list(dict.fromkeys(checkpoints)) or contenders(cells, tables.read("leaderboard", study))
+    if unknown := sorted(set(names) - set(cells.checkpoint)):
+        there = ", ".join(dict.fromkeys(cells.checkpoint))
+        raise ReviewError(f"study {study} has no pictures of {', '.join(unknown)} (there are: {there})")
+    seed = STUDIES[study].study.seed
     return Reviewed(
         study=study,
         rater=rater,
@@ -158,7 +171,6 @@ def _sheets_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     words = gradio.HTML(elem_id="sheet-words")
     gallery = gradio.Gallery(
         elem_id="sheet",
-        columns=5,
         allow_preview=False,
         show_label=False,
         object_fit="contain",
@@ -228,25 +240,29 @@ def _sheet(question: Question | None, ticked: set[str], progress: tuple[int, int
         words = "All sheets are answered. Thank you! Run the job compare to count the votes."
         return _words(None, words, progress), []
     cells = [
-        (_small(root / one.path), f"{'✗ ' if one.cell in ticked else ''}{number}: {one.value}")
+        (_small(root / one.path, one.cell in ticked), f"{'✗ ' if one.cell in ticked else ''}{number}: {one.value}")
         for number, one in enumerate(question.pictures, start=1)
     ]
-    return _words(question, f"Tick what does not show what it should. {question.asked}", progress), cells
+    return _words(question, f"{question.asked}: tick what does not show what stands on it", progress), cells
 
 
 @functools.lru_cache(maxsize=1024)
-def _small(path: Path) -> str:
+def _small(path: Path, ticked: bool = False) -> str:
     """Write a picture's pixels alone (its texts name the checkpoint) to gradio's folder; return where.
 
-    Kept, because a sheet is shown anew for every tick. Raises `ReviewError` for a picture that is gone.
+    A ticked one gets a red frame. Kept, because a sheet is shown anew for every tick. Raises `ReviewError` for a
+    picture that is gone.
     """
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
     if not path.is_file():
         raise ReviewError(f"{path} is gone: run the job evaluate again")
     with Image.open(path) as picture:
         pixels = picture.convert("RGB")
     pixels.thumbnail((_SIDE, _SIDE))
+    if ticked:
+        edge = (0, 0, pixels.width - 1, pixels.height - 1)
+        ImageDraw.Draw(pixels).rectangle(edge, outline="#d11a1a", width=max(2, pixels.width // 24))
     shown = Path(os.environ["GRADIO_TEMP_DIR"]) / f"{uuid.uuid4().hex}.png"
     pixels.save(shown, compress_level=1)
     return str(shown)
@@ -293,6 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--study", default="demo")
     parser.add_argument("--rater", default=re.sub(r"[^A-Za-z0-9]+", "-", getpass.getuser()).strip("-"))
     parser.add_argument("--pairs", type=int, default=_PAIRS, help="how many pairs to ask about (default %(default)s)")
+    parser.add_argument("--checkpoints", nargs="+", default=(), help="default: the best of each variant")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     options = parser.parse_args(arguments)
     store = DataStore(url=data_url())
@@ -301,7 +318,14 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=shown)
         try:
             tables = Tables(UPath(store.url))
-            reviewed = sittings_of(options.study, options.rater, root=root, tables=tables, pairs=options.pairs)
+            reviewed = sittings_of(
+                options.study,
+                options.rater,
+                root=root,
+                tables=tables,
+                pairs=options.pairs,
+                checkpoints=options.checkpoints,
+            )
             launch(page(reviewed), port=options.port, wait=True)
         except ModuleNotFoundError as error:
             print(f"{error}; the page needs: pip install 'ti_pipeline[review]'", file=sys.stderr)  # noqa: T201

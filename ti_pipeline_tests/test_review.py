@@ -22,6 +22,7 @@ from ti_pipeline.review import ReviewError, main, sittings_of
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.publishing.conftest import frame
 
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
 VARIANTS = ("v8", "v16")
 
@@ -61,6 +62,14 @@ def test_a_study_without_pictures_says_which_job_makes_them(store: Path, capsys:
         sittings(store, study="demmo")
     assert main(["--study", "demmo"]) == 1
     assert "there is no study 'demmo'" in capsys.readouterr().err
+
+
+def test_checkpoints_can_be_chosen_and_one_without_pictures_is_named(store: Path) -> None:
+    tables = Tables(UPath(store))
+    alone = sittings_of("demo", "kim", root=store, tables=tables, checkpoints=["v8-9"])
+    assert (alone.pairs.progress, alone.sheets.progress) == ((0, 0), (0, 1))
+    with pytest.raises(ReviewError, match=r"no pictures of v8-7 \(there are: v8-9, v16-9\)"):
+        sittings_of("demo", "kim", root=store, tables=tables, checkpoints=["v8-7", "v8-9"])
 
 
 def test_a_half_written_file_of_votes_stops_before_anything_is_asked(store: Path) -> None:
@@ -134,7 +143,6 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("needs Debian's chromium on the path")
     pytest.importorskip("gradio", reason="needs the extra `review`")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with sync_api.sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
@@ -237,3 +245,14 @@ def test_the_page_fits_and_listens_on_this_machine_only(serve: Any, browser: Any
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for side in ("left", "right"):
         assert page.get_by_alt_text(f"{side} picture").bounding_box()["width"] >= 100
+    page.get_by_role("tab", name="Mismatches").click()
+    progress(page, "#sheet-words", 0, 2)
+    pictures = page.locator("#sheet button.thumbnail-lg")
+    sync_api.expect(pictures).to_have_count(4)
+    frame_of_all = page.locator("#sheet").bounding_box()
+    for picture in pictures.all():  # none is out of sight: it would count as a match
+        box = picture.bounding_box()
+        for start, length in (("x", "width"), ("y", "height")):
+            assert frame_of_all[start] <= box[start]
+            assert box[start] + box[length] <= frame_of_all[start] + frame_of_all[length]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
