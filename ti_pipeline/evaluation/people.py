@@ -25,6 +25,7 @@ __all__ = [
     "Agreement",
     "agreements",
     "bradley_terry",
+    "groups_that_met",
     "krippendorff_alpha",
     "mismatches_by_people",
     "with_votes",
@@ -68,6 +69,19 @@ def bradley_terry(wins: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
         if np.abs(step).max() < 1e-12:
             break
     return strengths, np.sqrt(np.diag(np.linalg.inv(curve)))
+
+
+def groups_that_met(votes: pd.DataFrame) -> list[list[str]]:
+    """Return the checkpoints of pairwise votes in groups that met, directly or through others.
+
+    Votes tell strengths within a group only; from one group to another it is the prior alone that compares.
+    """
+    groups: list[set[str]] = []
+    for row in votes[votes.kind == "pair"].itertuples():
+        met = {str(row.first), str(row.second)}
+        joined = [group for group in groups if group & met]
+        groups = [group for group in groups if not group & met] + [met.union(*joined)]
+    return sorted(sorted(group) for group in groups)
 
 
 def with_votes(board: pd.DataFrame, votes: pd.DataFrame) -> pd.DataFrame:

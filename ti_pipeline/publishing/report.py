@@ -13,6 +13,7 @@ import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.people import groups_that_met
 from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
 from ti_pipeline.publishing.pairs import contenders, pairwise
@@ -134,6 +135,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "measures": measures(results),
         "people": peoples_standings(results),
         "agreements": peoples_agreements(results),
+        "groups": groups_that_met(results.votes),
         "raters": sorted(set(results.votes.rater)),
         "scorer": place_of(study.evaluation.scorer),
         "grids": grids,

@@ -6,7 +6,13 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-from ti_pipeline.evaluation.people import PRIOR, agreements, bradley_terry, krippendorff_alpha
+from ti_pipeline.evaluation.people import (
+    PRIOR,
+    agreements,
+    bradley_terry,
+    groups_that_met,
+    krippendorff_alpha,
+)
 from ti_pipeline.evaluation.statistics import leaderboard
 from ti_pipeline.files import fingerprint
 from ti_pipeline.schemas import TABLES
@@ -57,6 +63,20 @@ def test_one_that_won_everything_and_one_that_never_met_anyone_have_wide_interva
     assert strengths[0] > strengths[2] > strengths[1]
     assert strengths[2] == pytest.approx(0)
     assert errors[2] == pytest.approx(PRIOR)
+
+
+def test_two_islands_of_votes_are_named_and_only_the_prior_compares_them() -> None:
+    rows = [vote("kim", str(n), *pair) for n, pair in enumerate([("a", "b"), ("c", "d"), ("b", "e"), ("d", "c")])]
+    assert groups_that_met(pd.DataFrame(rows)) == [["a", "b", "e"], ["c", "d"]]
+    bridge = [*rows, vote("kim", "9", "e", "d", "tie")]
+    assert groups_that_met(pd.DataFrame(bridge)) == [["a", "b", "c", "d", "e"]]
+    assert groups_that_met(TABLES["votes"].empty()) == []
+    # Each island is fitted as if the other were not there.
+    two, apart = np.zeros((4, 4)), np.array([[0.0, 3], [1, 0]])
+    two[:2, :2], two[2:, 2:] = apart, 5 * apart
+    strengths, _ = bradley_terry(two)
+    np.testing.assert_allclose(strengths[:2], bradley_terry(apart)[0], atol=1e-9)
+    np.testing.assert_allclose(strengths[2:], bradley_terry(5 * apart)[0], atol=1e-9)
 
 
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), section C: four observers, twelve units, some

@@ -279,3 +279,10 @@ def test_peoples_verdicts_stand_there_once_somebody_voted(results, page_text):
     assert "by x, y, z, without names on the pictures" in text
     assert "a-20 75 % 50–90 % 3 1, 4" in text
     assert "b-20 " not in text.split("chance to win 95 % interval")[1].split("Flicker")[0]
+    assert "never met" not in text
+    island = one | {"first": "a-10", "second": "b-10", "vote": "w", "rater": "x", "at": "2026-11-23T00:00:00Z"}
+    island |= {"first_cell": "species-a-10-0", "second_cell": "species-b-10-0", "choice": "tie"}
+    votes = frame("votes", [*said, island])
+    text = Page(render_report(dataclasses.replace(results, votes=votes, leaderboard=board))).text
+    assert "These groups never met" in text
+    assert "a-10, b-10; a-20, b-20." in " ".join(text.split()).replace(" ; ", "; ").replace(" .", ".")
