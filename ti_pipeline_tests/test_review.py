@@ -102,13 +102,29 @@ def test_the_page_needs_its_extra(store: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "pip install 'ti_pipeline[review]'" in capsys.readouterr().err
 
 
+# The command, with a line for every address that Python itself looks up, connects to or listens on.
+AUDITED = """
+import sys
+from pathlib import Path
+log = Path(sys.argv.pop(1)).open("a", buffering=1)
+def told(event, args):
+    if event in ("socket.connect", "socket.bind"):
+        print(args[1][0] if isinstance(args[1], tuple) else args[1], file=log)
+    elif event == "socket.getaddrinfo":
+        print(args[0], file=log)
+sys.addaudithook(told)
+from ti_pipeline.review import main
+sys.exit(main())
+"""
+
+
 class Server:
     """The command as a user starts it, in a process of its own."""
 
     def __init__(self, store: Path, rater: str) -> None:
         environment = os.environ | {"TI_DATA": str(store), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ti_pipeline.review", "--study", "demo", "--rater", rater],
+            [sys.executable, "-c", AUDITED, str(store / "network.txt"), "--study", "demo", "--rater", rater],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -236,13 +252,14 @@ def test_only_what_is_in_sight_is_answered(serve: Any, browser: Any, store: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1400])
-def test_the_page_fits_and_listens_on_this_machine_only(serve: Any, browser: Any, width: int) -> None:
+def test_the_page_fits_and_listens_on_this_machine_only(serve: Any, browser: Any, store: Path, width: int) -> None:
     server = serve("kim")
     assert server.address.startswith("http://127.0.0.1:")
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(server.address)
     progress(page, "#pair", 0, 4)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert set((store / "network.txt").read_text().split()) == {"127.0.0.1"}
     for side in ("left", "right"):
         assert page.get_by_alt_text(f"{side} picture").bounding_box()["width"] >= 100
     page.get_by_role("tab", name="Mismatches").click()
