@@ -285,3 +285,22 @@ def nothing_measured(results):
         evaluation_images={},
         evaluation_scores={},
     )
+
+
+def with_people(results):
+    """The results once three raters preferred a-20 to b-20, and one saw no difference between a-10 and b-10."""
+    one = {"axis": "species", "value": "wolf", "seed": 6, "kind": "pair", "at": "2026-11-23T00:00:00Z"}
+    meetings = [("x", "20", "first"), ("y", "20", "first"), ("z", "20", "first"), ("x", "10", "tie")]
+    votes = [
+        one
+        | {"vote": str(number), "rater": rater, "choice": choice}
+        | {"first": f"a-{step}", "first_cell": f"species-a-{step}-0"}
+        | {"second": f"b-{step}", "second_cell": f"species-b-{step}-0"}
+        for number, (rater, step, choice) in enumerate(meetings)
+    ]
+    told = {"people": 0.75, "people_low": 0.5, "people_high": 0.9, "people_votes": 3, "people_judged": 4}
+    board = results.leaderboard.copy()
+    best = (board.axis == "overall") & (board.checkpoint == "a-20")
+    for name, value in (told | {"people_mismatches": 1}).items():
+        board.loc[best, name] = value
+    return dataclasses.replace(results, votes=frame("votes", votes), leaderboard=board)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ti_pipeline.publishing.report import write_report
-from ti_pipeline_tests.publishing.conftest import build_results
+from ti_pipeline_tests.publishing.conftest import build_results, with_people
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -44,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
             path = results.root / row.path
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (100 * number, 4 * row.step, 200)).save(path)
-    write_report(results, folder / "page.html")
+    write_report(with_people(results), folder / "page.html")
     return (folder / "page.html").as_uri()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from ti_pipeline.publishing.pictures import PAGE_BYTES, picture, shrunk
 from ti_pipeline.publishing.report import render_report, write_report
 from ti_pipeline.schemas import TABLES
-from ti_pipeline_tests.publishing.conftest import ARTIST, HOSTILE_TAGS, OVERALL, build_results, frame
+from ti_pipeline_tests.publishing.conftest import ARTIST, HOSTILE_TAGS, OVERALL, build_results, frame, with_people
 
 _VOID = {"meta", "img", "input", "br", "link", "hr"}
 _INLINE = {"bdi", "span", "strong", "a", "i"}
@@ -267,22 +267,12 @@ def test_curations_with_unreached_shares_within_tolerance_are_not_warned_of(resu
 
 def test_peoples_verdicts_stand_there_once_somebody_voted(results, page_text):
     assert "People's verdicts" not in page_text
-    one = {"axis": "species", "value": "wolf", "seed": 6, "kind": "pair", "first": "a-20", "second": "b-20"}
-    cells = {"first_cell": "species-a-20-0", "second_cell": "species-b-20-0"}
-    said = [one | cells | {"vote": str(n), "rater": n, "at": "2026-11-23T00:00:00Z", "choice": "first"} for n in "xyz"]
-    told = {"people": 0.75, "people_low": 0.5, "people_high": 0.9, "people_votes": 3, "people_judged": 4}
-    best = (results.leaderboard.axis == "overall") & (results.leaderboard.checkpoint == "a-20")
-    board = results.leaderboard.copy()
-    for name, value in (told | {"people_mismatches": 1}).items():
-        board.loc[best, name] = value
-    text = Page(render_report(dataclasses.replace(results, votes=frame("votes", said), leaderboard=board))).text
+    voted = with_people(results)
+    text = Page(render_report(voted)).text
     assert "by x, y, z, without names on the pictures" in text
     assert "a-20 75 % 50–90 % 3 1, 4" in text
-    assert "b-20 " not in text.split("chance to win 95 % interval")[1].split("Flicker")[0]
-    assert "never met" not in text
-    island = one | {"first": "a-10", "second": "b-10", "vote": "w", "rater": "x", "at": "2026-11-23T00:00:00Z"}
-    island |= {"first_cell": "species-a-10-0", "second_cell": "species-b-10-0", "choice": "tie"}
-    votes = frame("votes", [*said, island])
-    text = Page(render_report(dataclasses.replace(results, votes=votes, leaderboard=board))).text
+    assert "b-20 " not in text.split("chance to win 95 % interval")[1].split("These groups")[0]
     assert "These groups never met" in text
     assert "a-10, b-10; a-20, b-20." in " ".join(text.split()).replace(" ; ", "; ").replace(" .", ".")
+    met = voted.votes[voted.votes["first"] == "a-20"]
+    assert "never met" not in Page(render_report(dataclasses.replace(voted, votes=met))).text
