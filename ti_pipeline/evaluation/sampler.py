@@ -1,13 +1,15 @@
-"""The sampler: cells of many prompts, seeds and checkpoints in shared batches.
+"""The sampler: cells of many prompts, seeds, checkpoints and variants in shared batches.
 
-A picture does not depend on its batch: its noise comes from its own seed on the processor, and guidance, scheduler
-and decoder work row by row. Samplers are diffusers' schedulers. Not here: which cells (`suites`).
+A picture does not depend on its batch: its noise comes from its own seed on the processor, in fp32 whatever the device
+and precision, and guidance, scheduler and decoder work row by row. Samplers are diffusers' schedulers. Not here: which
+cells (`suites`).
 """
 
 from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.infotext import infotext
@@ -25,70 +27,85 @@ if TYPE_CHECKING:
     from ti_pipeline.evaluation.suites import Cell
     from ti_pipeline.inversion.base_models import Base
     from ti_pipeline.inversion.conditioning import States
-    from ti_pipeline.inversion.embedding_files import Embedding
 
-    # Encoded prompts, one row each, by checkpoint, clip skip, what is done with long ones, and text.
-    TextStates = dict[tuple[str, int, str, str], States]
+    # Embeddings' vectors by the sha256 of their files: names and checkpoints of two studies may be the same.
+    Vectors = Mapping[str, torch.Tensor]
+    # Encoded prompts, one row each, by embeddings, clip skip, what is done with long ones, and text.
+    TextStates = dict[tuple[Any, ...], States]
 
-__all__ = ["draw_pictures", "drawn_batches", "render_cells"]
+__all__ = ["Suite", "draw_pictures", "drawn_batches", "render_suites"]
 
 # Text chunks of a picture: which cell it is, and the state of the study that asked for it.
 _CELL, _STUDY = "ti_cell", "ti_study"
 _MOST_TEXTS = 512  # encoded prompts kept in memory: about 120 MB at width 768 in fp32
 
 
-def render_cells(
-    cells: Sequence[Cell],
-    *,
-    load: Callable[[], tuple[Base, Mapping[str, Embedding]]],
-    root: Path,
-    folder: str,
-    batch_size: int,
-    infotext_extra: Mapping[str, object],
-    study_fingerprint: str = "",
-    progress: Callable[[int, int, str], None] | None = None,
-) -> pd.DataFrame:
-    """Render the cells that are not there yet and return the `evaluation_images` table of all.
+@dataclass(frozen=True)
+class Suite:
+    """The cells of one variant, the folder of their pictures, and what their texts and their table say of the study."""
 
-    `load` gives the base model and the vectors by checkpoint, and is called only if there is anything to draw. A whole
-    picture carries its cell's identity and is kept (with
-    the fingerprint of the study that first asked for it); pictures of cells that are no longer asked for are removed.
-    When the device's memory runs out, the batch is halved; raises `torch.OutOfMemoryError` when one picture is too
-    much.
+    cells: Sequence[Cell]
+    folder: str
+    base: str = ""
+    study: str = ""
+    study_fingerprint: str = ""
+    paths: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name each cell's picture, relative to the data folder."""
+        object.__setattr__(self, "paths", {cell.cell: f"{self.folder}/{cell.cell}.png" for cell in self.cells})
+
+
+def render_suites(
+    suites: Sequence[Suite],
+    *,
+    load: Callable[[], tuple[Base, Vectors]],
+    root: Path,
+    batch_size: int,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[pd.DataFrame]:
+    """Render the cells of one base model that are not there yet; return each suite's `evaluation_images` table.
+
+    `load` gives the base and the vectors by their files' sha256, and is called only if there is anything to draw. A
+    whole picture carries its cell's identity and is kept (with the fingerprint of the study that first asked for it);
+    pictures of cells that are no longer asked for are removed. When the device's memory runs out, the batch is halved;
+    raises `torch.OutOfMemoryError` when one picture is too much.
     """
-    wanted = {cell.cell: root / folder / f"{cell.cell}.png" for cell in cells}
-    for stray in (root / folder).glob("*.png"):
-        if stray.stem not in wanted:
-            stray.unlink()
-    missing = [cell for cell in cells if not _is_finished(wanted[cell.cell], cell.cell)]
-    done = len(cells) - len(missing)
+    missing = [(suite, cell) for suite in suites for cell in _unfinished(suite, root)]
+    total = sum(len(suite.cells) for suite in suites)
+    done = total - len(missing)
     if progress is not None:
-        progress(done, len(cells), "pictures")
-    if not missing:
-        return _table(cells, wanted, root)
-    base, embeddings = load()
-    for batch, pictures in drawn_batches(missing, batch_size, base, embeddings):
-        for cell, pixels in zip(batch, pictures, strict=True):
-            chunks = {
-                "parameters": infotext(cell.prompt, cell.negative, _settings(cell, base, infotext_extra)),
-                _CELL: cell.cell,
-                _STUDY: study_fingerprint,
-            }
-            _save(pixels, wanted[cell.cell], chunks)
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(cells), "pictures")
-    return _table(cells, wanted, root)
+        progress(done, total, "pictures")
+    if missing:
+        base, vectors = load()
+        for batch, pictures in drawn_batches([cell for _, cell in missing], batch_size, base, vectors):
+            drawn = {id(cell): pixels for cell, pixels in zip(batch, pictures, strict=True)}
+            for suite, cell in missing:
+                if id(cell) in drawn:
+                    _save(drawn[id(cell)], root / suite.paths[cell.cell], _chunks(cell, suite, base))
+            done += len(batch)
+            if progress is not None:
+                progress(done, total, "pictures")
+    return [_table(suite, root) for suite in suites]
+
+
+def _unfinished(suite: Suite, root: Path) -> list[Cell]:
+    """Return the cells without a whole picture; pictures that nobody asks for are removed."""
+    wanted = {root / path for path in suite.paths.values()}
+    for stray in (root / suite.folder).glob("*.png"):
+        if stray not in wanted:
+            stray.unlink()
+    return [cell for cell in suite.cells if not _is_finished(root / suite.paths[cell.cell], cell.cell)]
 
 
 def drawn_batches(
-    cells: Sequence[Cell], batch_size: int, base: Base, embeddings: Mapping[str, Embedding]
+    cells: Sequence[Cell], batch_size: int, base: Base, vectors: Vectors
 ) -> Iterator[tuple[Sequence[Cell], NDArray[np.uint8]]]:
-    """Yield batches with their pictures; cells share one when sampler, steps, size and clip skip are the same."""
+    """Yield batches with their pictures; cells share one when sampler, steps and size are the same."""
     import torch
 
     def kind(cell: Cell) -> tuple[Any, ...]:
-        return (cell.sampler, cell.steps, cell.size, cell.clip_skip)
+        return (cell.sampler, cell.steps, cell.size)
 
     texts: TextStates = {}
     for _, group in itertools.groupby(sorted(cells, key=kind), key=kind):
@@ -96,7 +113,7 @@ def drawn_batches(
         while rest:
             batch = rest[:room]
             try:
-                pictures = draw_pictures(batch, base=base, embeddings=embeddings, texts=texts)
+                pictures = draw_pictures(batch, base=base, vectors=vectors, texts=texts)
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
@@ -110,15 +127,11 @@ def drawn_batches(
 
 
 def draw_pictures(
-    cells: Sequence[Cell],
-    *,
-    base: Base,
-    embeddings: Mapping[str, Embedding],
-    texts: TextStates | None = None,
+    cells: Sequence[Cell], *, base: Base, vectors: Vectors, texts: TextStates | None = None
 ) -> NDArray[np.uint8]:
-    """Draw cells that share sampler, steps, size and clip skip; return uint8 [b, size, size, 3].
+    """Draw cells that share sampler, steps and size; return uint8 [b, size, size, 3].
 
-    `texts` keeps encoded prompts from call to call; it must not outlive `embeddings`.
+    `texts` keeps encoded prompts from call to call. Latents and the scheduler's arithmetic are fp32 in every precision.
     """
     import numpy as np
     import torch
@@ -129,26 +142,26 @@ def draw_pictures(
     side = first.size // base.latent_factor
     shape = (int(base.unet.config.in_channels), side, side)
     latents = _noise(noises, shape, base) * scheduler.init_noise_sigma
-    guidance = torch.tensor([cell.cfg for cell in cells], device=base.device, dtype=base.dtype).view(-1, 1, 1, 1)
+    guidance = torch.tensor([cell.cfg for cell in cells], device=base.device, dtype=torch.float32).view(-1, 1, 1, 1)
     options: dict[str, Any] = {"generator": noises} if first.sampler == "Euler a" else {}
     with torch.inference_mode():
-        states = _encode(cells, base, embeddings, {} if texts is None else texts)
+        states = _encode(cells, base, vectors, {} if texts is None else texts)
         for time in scheduler.timesteps:
-            model_input = scheduler.scale_model_input(torch.cat([latents, latents]), time)
-            without, with_prompt = base.unet(model_input, time, **states.options()).sample.chunk(2)
+            model_input = scheduler.scale_model_input(torch.cat([latents, latents]), time).to(base.dtype)
+            without, with_prompt = base.unet(model_input, time, **states.options()).sample.float().chunk(2)
             noise = without + guidance * (with_prompt - without)
-            latents = scheduler.step(noise, time, latents, **options).prev_sample.to(base.dtype)
+            latents = scheduler.step(noise, time, latents, **options).prev_sample.float()
         decoded = base.vae.decode((latents / base.vae.config.scaling_factor).to(base.vae.dtype)).sample
     pixels = (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
     return np.asarray((pixels * 255).round().astype("uint8"))
 
 
 def _noise(generators: list[torch.Generator], shape: tuple[int, ...], base: Base) -> torch.Tensor:
-    """Return each picture's first noise from its own seed, drawn on the processor whatever the device."""
+    """Return each picture's first noise from its own seed, drawn on the processor in fp32 whatever the device."""
     import torch
 
-    drawn = [torch.randn((1, *shape), generator=generator, dtype=base.dtype) for generator in generators]
-    return torch.cat(drawn).to(base.device)
+    drawn = [torch.randn((1, *shape), generator=generator, dtype=torch.float32) for generator in generators]
+    return base.put(torch.cat(drawn))
 
 
 def _scheduler(base: Base, sampler: str, steps: int) -> Any:
@@ -168,7 +181,7 @@ def _scheduler(base: Base, sampler: str, steps: int) -> Any:
     return scheduler
 
 
-def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embedding], known: TextStates) -> States:
+def _encode(cells: Sequence[Cell], base: Base, vectors: Vectors, known: TextStates) -> States:
     """Return the states of all negative prompts, then of all prompts; each different one is encoded once.
 
     The same name stands for other vectors in another checkpoint.
@@ -176,16 +189,28 @@ def _encode(cells: Sequence[Cell], base: Base, embeddings: Mapping[str, Embeddin
     from ti_pipeline.inversion.conditioning import encode_prompts, joined
 
     def states(cell: Cell, text: str) -> States:
-        key = (cell.checkpoint, cell.clip_skip, cell.long_prompts, text)
+        named = ((cell.token, cell.embedding_sha256), *cell.others)
+        key = (named, cell.clip_skip, cell.long_prompts, text)
         if key not in known:
             if len(known) >= _MOST_TEXTS:
                 known.clear()
-            vectors = {cell.token: embeddings[cell.checkpoint].vectors.to(base.device)}
-            known[key] = encode_prompts(base, [text], vectors, clip_skip=cell.clip_skip, long_prompts=cell.long_prompts)
+            own = {name: vectors[sha256].to(base.device) for name, sha256 in named}
+            known[key] = encode_prompts(base, [text], own, clip_skip=cell.clip_skip, long_prompts=cell.long_prompts)
         return known[key]
 
     texts = [(cell, cell.negative) for cell in cells] + [(cell, cell.prompt) for cell in cells]
     return joined([states(cell, text) for cell, text in texts])
+
+
+def _chunks(cell: Cell, suite: Suite, base: Base) -> dict[str, str]:
+    """Return a picture's text chunks."""
+    settings = _settings(cell, base) | {"Study": suite.study, "Study hash": suite.study_fingerprint[:10]}
+    told = {key: value for key, value in settings.items() if value != ""}
+    return {
+        "parameters": infotext(cell.prompt, cell.negative, told),
+        _CELL: cell.cell,
+        _STUDY: suite.study_fingerprint,
+    }
 
 
 def _save(pixels: NDArray[np.uint8], path: Path, chunks: Mapping[str, str]) -> None:
@@ -199,8 +224,9 @@ def _save(pixels: NDArray[np.uint8], path: Path, chunks: Mapping[str, str]) -> N
         Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
 
 
-def _settings(cell: Cell, base: Base, extra: Mapping[str, object]) -> dict[str, object]:
+def _settings(cell: Cell, base: Base) -> dict[str, object]:
     """Return the settings line in A1111's order; Clip skip only above 1."""
+    hashes = ((cell.token, cell.embedding_sha256), *cell.others)
     return {
         "Steps": cell.steps,
         "Sampler": cell.sampler,
@@ -210,9 +236,8 @@ def _settings(cell: Cell, base: Base, extra: Mapping[str, object]) -> dict[str, 
         "Model hash": base.identity[:10],
         "Model": base.name,
         **({"Clip skip": cell.clip_skip} if cell.clip_skip > 1 else {}),
-        "TI hashes": f"{cell.token}: {cell.embedding_sha256[:12]}",
+        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes),
         "Checkpoint": cell.checkpoint,
-        **extra,
     }
 
 
@@ -230,15 +255,15 @@ def _is_finished(path: Path, cell: str) -> bool:
         return False
 
 
-def _table(cells: Sequence[Cell], paths: Mapping[str, Path], root: Path) -> pd.DataFrame:
+def _table(suite: Suite, root: Path) -> pd.DataFrame:
     import pandas as pd
 
     from ti_pipeline.schemas import TABLES
 
     columns = [column.name for column in TABLES["evaluation_images"].columns]
     rows = [
-        {name: getattr(cell, name) for name in columns if name not in {"path", "sha256"}}
-        | {"path": paths[cell.cell].relative_to(root).as_posix(), "sha256": sha256_of(paths[cell.cell])}
-        for cell in cells
+        {name: getattr(cell, name) for name in columns if hasattr(cell, name)}
+        | {"base": suite.base, "path": path, "sha256": sha256_of(root / path)}
+        for cell, path in zip(suite.cells, suite.paths.values(), strict=True)
     ]
     return pd.DataFrame(rows, columns=columns) if rows else TABLES["evaluation_images"].empty()

@@ -1,7 +1,8 @@
 """Suites: from a study's axes to the cells that have to be rendered.
 
 Prompt search and replace as in A1111's X/Y grid: the first value is what is searched for (unless `search` says
-otherwise), and each value takes its place. Not here: rendering (`sampler`).
+otherwise), and each value takes its place. Not here: rendering (`sampler`), or which axes are shipped
+(`study_evaluation`).
 """
 
 from __future__ import annotations
@@ -10,61 +11,42 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ti_pipeline.files import fingerprint
-from ti_pipeline.studies import Axis
+from ti_pipeline.study_evaluation import NAME_MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
-    from ti_pipeline.studies import Study
+    from ti_pipeline.studies import Axis, Study
+    from ti_pipeline.study_evaluation import Commonest
 
 __all__ = [
-    "DEFAULT_AXES",
     "Cell",
     "SuiteError",
     "axes_of",
     "cells_for",
     "chosen_checkpoints",
+    "commonest_tags",
+    "prompt_tags",
     "replaced",
 ]
 
-_MARK = "[name]"
+# Where a study's own ranking has too few: the seed log's, picked by popularity on the site.
+_SPECIES = ["domestic dog", "wolf", "tiger", "lion", "dragon"]
+_GROUP_SHARE = 0.9  # a name whose special cases make up this much of its pictures says nothing beside them
 
 
 class SuiteError(ValueError):
     """A suite asks for something that is not there; the message names it and what there is."""
 
 
-# Used by studies that declare no axes. Values by popularity on the site, as the seed log picked them.
-DEFAULT_AXES: Mapping[str, Axis] = {
-    "species": Axis(
-        prompt="[name], domestic dog, solo, anthro", values=["domestic dog", "wolf", "tiger", "lion", "dragon"]
-    ),
-    "body_type": Axis(
-        prompt="[name], wolf, muscular, solo, anthro",
-        values=["muscular", "big muscular", "slightly chubby", "overweight", "musclegut"],
-    ),
-    "clothing": Axis(
-        prompt="[name], wolf, coat, solo, anthro", values=["coat", "shirt", "pants", "shorts", "loincloth", "underwear"]
-    ),
-    "background": Axis(
-        prompt="[name], wolf, detailed background, city",
-        values=["detailed background, city", "detailed background, sea", "detailed background, room"],
-    ),
-    "multiple": Axis(
-        prompt="[name], domestic dog, lion, duo, anthro", values=["domestic dog, lion", "wolf, tiger", "dragon, wolf"]
-    ),
-    "detail": Axis(
-        prompt="[name], wolf, muscular, shirt, smile, blue eyes, sitting, detailed background, city, looking at viewer",
-        values=["wolf", "tiger"],
-    ),
-}
-
-
 @dataclass(frozen=True)
 class Cell:
-    """One picture to render: everything that decides its pixels, and where it stands in the suite."""
+    """One picture to render: everything that decides its pixels, and where it stands in the suite.
+
+    `others` are name and sha256 of further embeddings that the prompts name.
+    """
 
     variant: str
     checkpoint: str
@@ -83,6 +65,8 @@ class Cell:
     clip_skip: int
     long_prompts: str
     base_identity: str
+    precision: str = "fp32"
+    others: tuple[tuple[str, str], ...] = ()
 
     @property
     def cell(self) -> str:
@@ -93,9 +77,53 @@ class Cell:
         return fingerprint(asdict(self))[:16]
 
 
-def axes_of(study: Study) -> Mapping[str, Axis]:
-    """Return the study's axes, or the default ones."""
-    return study.evaluation.axes or DEFAULT_AXES
+def axes_of(
+    study: Study, ranking: pd.DataFrame | None = None, implications: pd.DataFrame | None = None
+) -> dict[str, Axis]:
+    """Return the study's axes, or the shipped ones, all with their values.
+
+    `ranking` is the study's `tag_frequencies`, `implications` the catalog's; both may be absent. Raises `SuiteError`
+    for an axis of the commonest tags where there are fewer than two.
+    """
+    return {
+        name: axis
+        if axis.commonest is None
+        else axis.model_copy(update={"values": _common_values(name, axis.commonest, ranking, implications)})
+        for name, axis in study.evaluation.all_axes().items()
+    }
+
+
+def _common_values(
+    name: str, wanted: Commonest, ranking: pd.DataFrame | None, implications: pd.DataFrame | None
+) -> list[str]:
+    tags = [] if ranking is None else commonest_tags(ranking, implications, wanted.category, wanted.count)
+    known = [tag.replace("_", " ") for tag in tags]
+    if wanted.category == "species":
+        known += [tag for tag in _SPECIES if tag not in known]
+    if len(known) < 2:
+        raise SuiteError(
+            f"evaluation.axes.{name}: the study has {len(known)} {wanted.category} tags, and an axis needs two:"
+            " run the job prepare, or list `values`"
+        )
+    return known[: wanted.count]
+
+
+def commonest_tags(
+    ranking: pd.DataFrame, implications: pd.DataFrame | None, category: str, count: int
+) -> list[str]:
+    """Return a category's commonest tags, the commonest first, without names of groups.
+
+    A tag names a group when the tags that imply it, each counted by its own pictures, make up nine tenths of it: nearly
+    every `canine` is a wolf, a fox or a dog, and a picture of either would be right.
+    """
+    ranked = ranking[ranking.category == category].sort_values(["category_rank", "tag"])
+    counts = dict(zip(ranked.tag, ranked["count"], strict=True))
+    special = dict.fromkeys(counts, 0)
+    if implications is not None:
+        for tag, implied in zip(implications.antecedent, implications.consequent, strict=True):
+            if tag in counts and implied in special:
+                special[implied] += counts[tag]
+    return [tag for tag, number in counts.items() if special[tag] < _GROUP_SHARE * number][:count]
 
 
 def replaced(axis: Axis, value: str, token: str) -> tuple[str, str]:
@@ -107,14 +135,21 @@ def replaced(axis: Axis, value: str, token: str) -> tuple[str, str]:
     search = axis.search or axis.values[0]
 
     def parts(text: str) -> list[str]:
-        return [text] if _MARK in search else text.split(_MARK)
+        return [text] if NAME_MARK in search else text.split(NAME_MARK)
 
     def with_value(text: str) -> str:
-        return _MARK.join(part.replace(search, value) for part in parts(text)).replace(_MARK, token)
+        return NAME_MARK.join(part.replace(search, value) for part in parts(text)).replace(NAME_MARK, token)
 
     if not any(search in part for text in (axis.prompt, axis.negative) for part in parts(text)):
-        raise SuiteError(f"evaluation.axes: the search text {search!r} is nowhere in {axis.prompt!r} but in {_MARK}")
+        raise SuiteError(f"evaluation.axes: the search text {search!r} is nowhere in {axis.prompt!r} but in {NAME_MARK}")
     return with_value(axis.prompt), with_value(axis.negative)
+
+
+def prompt_tags(axis: Axis, value: str, others: Sequence[str] = ()) -> list[str]:
+    """Return what a prompt asks for beside embeddings, between its commas; `others` are further embeddings' names."""
+    prompt, _ = replaced(axis, value, "")
+    unnamed = {"", *(name.casefold() for name in others)}
+    return list(dict.fromkeys(tag for part in prompt.split(",") if (tag := part.strip()).casefold() not in unnamed))
 
 
 def chosen_checkpoints(checkpoints: pd.DataFrame, wanted: int | list[int]) -> pd.DataFrame:
@@ -136,39 +171,59 @@ def chosen_checkpoints(checkpoints: pd.DataFrame, wanted: int | list[int]) -> pd
     return ordered.iloc[places].reset_index(drop=True)
 
 
-def cells_for(study: Study, variant_name: str, checkpoints: pd.DataFrame, base_identity: str) -> list[Cell]:
-    """Return the cells of a variant: checkpoints × axes × values × seeds × samplers × sizes.
+def cells_for(
+    study: Study,
+    variant_name: str,
+    checkpoints: pd.DataFrame,
+    base_identity: str,
+    *,
+    axes: Mapping[str, Axis],
+    others: Mapping[str, str] | None = None,
+    precision: str = "fp32",
+) -> list[Cell]:
+    """Return the cells of a variant: checkpoints × axes × values × seeds × samplers × sizes × CLIP skips.
 
-    Raises `SuiteError` for what `chosen_checkpoints` and `replaced` refuse.
+    `axes` are those of `axes_of`; `others` maps names of further embeddings to their files' sha256; `precision` is what
+    will really be computed with. Raises `SuiteError` for what `chosen_checkpoints` and `replaced` refuse.
     """
     suite, variant = study.evaluation, study.variant(variant_name)
-    cells = []
-    for row in chosen_checkpoints(checkpoints, suite.checkpoints).itertuples():
-        for axis_name, axis in axes_of(study).items():
-            for value in axis.values:
-                prompt, negative = replaced(axis, value, str(variant.token))
-                cells += [
-                    Cell(
-                        variant=variant_name,
-                        checkpoint=str(row.checkpoint),
-                        step=int(row.step),
-                        axis=axis_name,
-                        value=value,
-                        seed=seed,
-                        sampler=sampler.name,
-                        steps=sampler.steps,
-                        cfg=sampler.cfg,
-                        size=size,
-                        prompt=prompt,
-                        negative=negative,
-                        token=str(variant.token),
-                        embedding_sha256=str(row.sha256),
-                        clip_skip=variant.clip_skip,
-                        long_prompts=variant.long_prompts,
-                        base_identity=base_identity,
-                    )
-                    for sampler in suite.samplers
-                    for size in suite.sizes
-                    for seed in suite.seeds
-                ]
-    return cells
+    return [
+        Cell(
+            variant=variant_name,
+            checkpoint=str(row.checkpoint),
+            step=int(row.step),
+            axis=axis,
+            value=value,
+            seed=seed,
+            sampler=sampler.name,
+            steps=sampler.steps,
+            cfg=sampler.cfg,
+            size=size,
+            prompt=prompt,
+            negative=negative,
+            token=str(variant.token),
+            embedding_sha256=str(row.sha256),
+            clip_skip=clip_skip,
+            long_prompts=suite.long_prompts,
+            base_identity=base_identity,
+            precision=precision,
+            others=_named(f"{prompt} {negative}", others or {}),
+        )
+        for row in chosen_checkpoints(checkpoints, suite.checkpoints).itertuples()
+        for axis, value, prompt, negative in _questions(axes, str(variant.token))
+        for sampler in suite.samplers
+        for size in suite.sizes
+        for clip_skip in suite.clip_skips or [variant.clip_skip]
+        for seed in suite.seeds
+    ]
+
+
+def _questions(axes: Mapping[str, Axis], token: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, axis in axes.items():
+        for value in axis.values:
+            yield name, value, *replaced(axis, value, token)
+
+
+def _named(text: str, others: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return those of the other embeddings that a text names: only they decide its picture."""
+    return tuple((name, sha256) for name, sha256 in sorted(others.items()) if name.casefold() in text.casefold())
