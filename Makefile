@@ -35,6 +35,10 @@ demo: home  ## run the whole graph for the study `demo` and print where the repo
 	$(DAGSTER) job execute -m ti_pipeline.definitions -j demo
 	@$(BIN)/python -m ti_pipeline.home --report demo
 
+STUDY ?= demo
+review: install  ## judge pictures without names; make review STUDY=demo RATER=kim
+	@$(BIN)/python -m ti_pipeline.review --study $(STUDY) $(if $(RATER),--rater $(RATER)) $(if $(PAIRS),--pairs $(PAIRS))
+
 releases: install  ## list all releases; make releases DIFF="study/old study/new" compares two
 	@$(BIN)/python -m ti_pipeline.releases $(if $(DIFF),--diff $(DIFF))
 
@@ -63,4 +67,4 @@ lock: install  ## renew requirements.lock (torch and its CUDA packages stay out 
 clean:  ## remove the environment and caches; pictures and results in data/store stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
-.PHONY: help home demo releases test ui check bench lock clean
+.PHONY: help home demo review releases test ui check bench lock clean

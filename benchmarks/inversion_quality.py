@@ -237,18 +237,30 @@ class Bench:
 
         from ti_pipeline.evaluation.sampler import draw_pictures
         from ti_pipeline.evaluation.suites import Cell
-        from ti_pipeline.inversion.embedding_files import Embedding
 
         cells = []
         for species, seed in questions(unit, self.settings):
             inside = words_for(unit, species) if what == "words" else what
             text = ", ".join(filter(None, (inside, word_of("species", species), "simple background")))
             asked = {"sampler": "DDIM", "steps": steps or self.settings.draw_steps, "cfg": self.settings.cfg}
-            fixed = {"negative": "", "token": TOKEN, "clip_skip": 1, "base_identity": self.base.identity}
+            fixed = {"negative": "", "token": TOKEN, "clip_skip": 1, "long_prompts": "cut"}
             cells.append(
-                Cell("", TOKEN, 0, "", species, seed, **asked, **fixed, size=SIZE, prompt=text, embedding_sha256="")
+                Cell(
+                    "",
+                    TOKEN,
+                    0,
+                    "",
+                    species,
+                    seed,
+                    **asked,
+                    **fixed,
+                    size=SIZE,
+                    prompt=text,
+                    embedding_sha256=TOKEN,
+                    base_identity=self.base.identity,
+                )
             )
-        pixels = draw_pictures(cells, base=self.base, embeddings={TOKEN: Embedding(TOKEN, vectors)})
+        pixels = draw_pictures(cells, base=self.base, vectors={TOKEN: vectors})
         return [Image.fromarray(picture) for picture in pixels]
 
     def cut(self, unit: Unit) -> dict[str, float]:

@@ -54,6 +54,7 @@ ASSET_JOBS = (
         "compare",
         "Grids, leaderboard, report and release of a study.",
         "evaluation_grids",
+        "votes",
         "leaderboard",
         "report",
         "release",

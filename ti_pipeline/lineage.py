@@ -186,6 +186,8 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "cell": (("embedding", "sha256"),),
         "path": (("embedding", "safetensors_path"),),
         "sha256": (("embedding", "safetensors_path"),),
+        "embedding_sha256": (("embedding", "sha256"),),
+        "value": (("tag_frequencies", "tag"), ("tag_frequencies", "category_rank")),
     },
     "evaluation_scores": {
         **{
@@ -200,9 +202,14 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "variant": (("evaluation_images", "variant"),),
         "seed": (("evaluation_images", "seed"),),
         "missing": (("evaluation_images", "path"),),
-        "path": (("evaluation_images", "path"), ("evaluation_scores", "score")),
+        **dict.fromkeys(("path", "webp_path"), (("evaluation_images", "path"), ("evaluation_scores", "score"))),
     },
+    "votes": dict.fromkeys(("first_cell", "second_cell"), (("evaluation_images", "cell"),)),
     "leaderboard": {
+        **dict.fromkeys(
+            ("people", "people_low", "people_high", "people_votes", "people_judged", "people_mismatches"),
+            (("votes", "choice"),),
+        ),
         "axis": (("evaluation_scores", "axis"),),
         "variant": (("evaluation_scores", "variant"),),
         "checkpoint": (("evaluation_scores", "checkpoint"),),

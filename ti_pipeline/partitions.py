@@ -18,6 +18,7 @@ __all__ = [
     "Key",
     "crops_of_variants",
     "crops_partitions",
+    "grids_of_variants",
     "plan_partitions",
     "plans_of_variants",
     "split",
@@ -99,6 +100,18 @@ def _used_by_variants(parts: Callable[[Study, str], list[str]]) -> dg.StaticPart
 
 plans_of_variants = _used_by_variants(lambda study, name: [str(study.variant(name).captions)])
 crops_of_variants = _used_by_variants(Study.crops_of)
+
+
+def _grids() -> dg.StaticPartitionMapping:
+    """Map each variant to the studies whose grids show it: its own, and those that name it among their versions."""
+    shown = {key: {study} for study, of_study in _VARIANTS.items() for key in of_study}
+    for name, loaded in STUDIES.items():
+        for version in loaded.study.evaluation.versions:
+            shown[str(Key(version.study, version.variant))].add(name)
+    return dg.StaticPartitionMapping(shown)
+
+
+grids_of_variants = _grids()
 
 
 def keys_of(kind: str, study: str) -> list[str]:

@@ -6,13 +6,16 @@ Here: fields, defaults, and what one field demands of another inside `evaluation
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ti_pipeline.study_fields import Category, Checkpoints, Name, Positive, Rating, Seed, Side, Token, Values, distinct
 from ti_pipeline.study_parts import BaseModelSource, StudyModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["DEFAULT_AXES", "NAME_MARK", "RATING_AXIS", "Axis", "Commonest", "Evaluation", "Grid", "Sampler", "Version"]
 
@@ -112,7 +115,7 @@ class Grid(StudyModel):
     x: Dimension = Field(default="value", description="Columns.")
     y: Dimension = Field(
         default="checkpoint",
-        description="Rows. `variant` takes each one's last checkpoint; `version` adds those of `versions`.",
+        description="Rows. Without `checkpoint` on a side the last one is shown; `version` adds those of `versions`.",
     )
     axes: Annotated[list[Name], distinct] = Field(default=[], description="Only of these axes; of all if empty.")
     scores: Annotated[list[ShownScore], distinct] = Field(default=[], description="Scores written under the cells.")
@@ -237,7 +240,7 @@ def _not_shipped(name: str, shipped: list[str]) -> str:
     return f"no axis of this name is shipped (shipped: {', '.join(shipped)}): write its prompt and values"
 
 
-def faults(found: list[tuple[tuple[str | int, ...], str]]) -> PydanticCustomError:
+def faults(found: Sequence[tuple[tuple[str | int, ...], str]]) -> PydanticCustomError:
     """Return an error that says of each location what is wrong there, for rules that look at several fields."""
     told = "; ".join(f"{'.'.join(map(str, location))}: {problem}" for location, problem in found)
-    return PydanticCustomError("faults", "{told}", {"told": told, "found": found})
+    return PydanticCustomError("faults", "{told}", {"told": told, "found": list(found)})

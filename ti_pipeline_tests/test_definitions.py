@@ -27,11 +27,12 @@ ASSETS = {
     "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},
     "embedding": {"posts", "captions", "crops", "provenance", "training_set"} | POLICY,
-    "evaluation_images": {"embedding"} | POLICY,
+    "evaluation_images": {"embedding", "tag_frequencies"} | POLICY,
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
     "dataset": {"posts", "captions", "crops"} | POLICY,
-    "leaderboard": {"embedding", "evaluation_scores"},
+    "votes": {"evaluation_images"},
+    "leaderboard": {"embedding", "evaluation_scores", "votes"},
 }
 JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "demo", "purge"}
 SEED_STUDIES = {"reowoof", "simpleTag", "mixTag", "cloud", "top", "anime"}

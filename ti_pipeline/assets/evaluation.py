@@ -7,18 +7,21 @@ import pandas as pd
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
     crops_of_variants,
+    grids_of_variants,
     split,
     studies_of_variants,
     study_partitions,
+    study_with_variants,
     variant_partitions,
 )
 from ti_pipeline.resources import DataStore
 
-__all__ = ["evaluation_grids", "evaluation_images", "evaluation_scores", "leaderboard"]
+__all__ = ["evaluation_grids", "evaluation_images", "evaluation_scores", "leaderboard", "votes"]
 
 _OF_VARIANT: dict[str, Any] = {
     "partitions_def": variant_partitions,
@@ -33,12 +36,29 @@ _OF_STUDY: dict[str, Any] = {
     "code_version": "1",
 }
 # A study may be compared before all of its variants are done; the leaderboard then ranks those that are.
-_FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata={"ti_pipeline/optional": True})
+_FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata=OPTIONAL)
 
 
-@dg.asset(**_OF_VARIANT, kinds={"pytorch", "parquet"}, deps=CATALOG)
+_SHOWN = dg.AssetIn(partition_mapping=grids_of_variants, metadata=OPTIONAL)
+# The study's own ranking: an axis may ask for the commonest species.
+_RANKING = {
+    "tag_frequencies": dg.AssetIn(partition_mapping=study_with_variants),
+    "tag_implications": dg.AssetIn(metadata=OPTIONAL),
+}
+
+
+@dg.asset(
+    **_OF_VARIANT,
+    kinds={"pytorch", "parquet"},
+    ins=_RANKING,
+    deps=[name for name in CATALOG if name not in _RANKING],
+)
 def evaluation_images(
-    context: dg.AssetExecutionContext, store: DataStore, embedding: dict[str, pd.DataFrame]
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    embedding: dict[str, pd.DataFrame],
+    tag_frequencies: dict[str, pd.DataFrame],
+    tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
     """The suite's pictures of every chosen checkpoint; cells already rendered are kept."""
     from ti_pipeline.evaluation.runs import render_variants
@@ -48,7 +68,9 @@ def evaluation_images(
     with store.work(reads=reads, writes=list(folders.values())) as root:
         tables = render_variants(
             {key: (STUDIES[split(key).study], split(key).part, embedding[key]) for key in folders},
-            policies={study: policy_of(STUDIES[study], store) for study in {split(key).study for key in folders}},
+            policies={study: policy_of(STUDIES[study], store) for study in tag_frequencies},
+            rankings=tag_frequencies,
+            implications=tag_implications,
             root=root,
             progress=LogProgress(context),
         )
@@ -93,7 +115,7 @@ def evaluation_scores(
 @dg.asset(
     **_OF_STUDY,
     kinds={"pillow", "parquet"},
-    ins={"evaluation_images": _FROM_VARIANTS, "evaluation_scores": _FROM_VARIANTS},
+    ins={"evaluation_images": _SHOWN, "evaluation_scores": _SHOWN},
 )
 def evaluation_grids(
     context: dg.AssetExecutionContext,
@@ -101,36 +123,54 @@ def evaluation_grids(
     evaluation_images: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
 ) -> dg.MaterializeResult[Any]:
-    """Labelled X/Y grids: per variant checkpoint against value, and the variants against each other."""
-    from ti_pipeline.evaluation.grids import grid_thumbnail, write_grids
-    from ti_pipeline.evaluation.runs import together
+    """Labelled X/Y grids: checkpoints, variants, and versions of other studies against what they were asked."""
+    from ti_pipeline.evaluation.grids import grid_thumbnail
+    from ti_pipeline.evaluation.runs import write_study_grids
 
-    study = context.partition_key
-    pictures = together("evaluation_images", evaluation_images)
-    folder = f"evaluation/{study}/grids"
-    reads = [f"evaluation/{study}/{split(key).part}" for key in evaluation_images]
+    loaded = STUDIES[context.partition_key]
+    folder = f"evaluation/{context.partition_key}/grids"
+    reads = ["evaluation/" + "/".join(split(key)) for key in evaluation_images]
     with store.work(reads=reads, writes=[folder]) as root:
-        table = write_grids(
-            study,
-            pictures,
+        table = write_study_grids(
+            loaded,
+            {split(key): frame for key, frame in evaluation_images.items()},
+            list(evaluation_scores.values()),
             root=root,
             folder=folder,
-            title=STUDIES[study].study.title or study,
-            scores=together("evaluation_scores", evaluation_scores),
         )
         shown = picture(grid_thumbnail(root / table.path.iloc[0]), "the first grid")
     return dg.MaterializeResult(value=table, metadata={"missing cells": int(table.missing.sum()), "first grid": shown})
 
 
+@dg.asset(**_OF_STUDY, kinds={"parquet"}, ins={"evaluation_images": _FROM_VARIANTS})
+def votes(
+    context: dg.AssetExecutionContext, store: DataStore, evaluation_images: dict[str, pd.DataFrame]
+) -> dg.MaterializeResult[Any]:
+    """What people said in `make review`, of pictures that are still there."""
+    from ti_pipeline.evaluation.votes import gathered_votes, votes_on
+
+    folder = f"votes/{context.partition_key}"
+    with store.work(reads=[folder], fresh=[folder]) as root:
+        everything = gathered_votes(root / folder)
+    table = votes_on(everything, evaluation_images.values())
+    metadata = {"raters": int(table.rater.nunique()), "of pictures that are gone": len(everything) - len(table)}
+    return dg.MaterializeResult(value=table, metadata=metadata)
+
+
 @dg.asset(
     **_OF_STUDY,
     kinds={"parquet", "pandas"},
-    ins={"embedding": _FROM_VARIANTS, "evaluation_scores": _FROM_VARIANTS},
+    ins={
+        "embedding": _FROM_VARIANTS,
+        "evaluation_scores": _FROM_VARIANTS,
+        "votes": dg.AssetIn(metadata=OPTIONAL),
+    },
 )
 def leaderboard(
     context: dg.AssetExecutionContext,
     embedding: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
+    votes: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Per axis and overall: every checkpoint with its score, interval and rank; the best is named."""
     from ti_pipeline.evaluation.runs import require_known_checkpoints, together
@@ -139,7 +179,7 @@ def leaderboard(
 
     scores = together("evaluation_scores", evaluation_scores)
     require_known_checkpoints(scores, embedding)
-    table = rank(scores, seed=STUDIES[context.partition_key].study.seed)
+    table = rank(scores, seed=STUDIES[context.partition_key].study.seed, votes=votes)
     best = table[(table.axis == "overall") & table.best].iloc[0]
     return dg.MaterializeResult(
         value=table,

@@ -1,36 +1,66 @@
 """Grids: labelled X/Y pictures that people compare checkpoints by.
 
-Every label has a box of its own that it is wrapped and shortened to fit, so labels never overlap at any count. The
-font is DejaVu Sans (it ships with matplotlib); letters that it lacks are written as their code, e.g. U+72D7.
-Not here: the pictures in the cells (`sampler`).
+Every label has a box of its own that it is wrapped and shortened to fit, so labels never overlap at any count.
+Here: layout, drawing, files. Not here: letters (`lettering`), which grids there are (`grid_plans`), or the pictures in
+the cells (`sampler`).
 """
 
 from __future__ import annotations
 
-import functools
+import csv
 import io
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ti_pipeline.evaluation.infotext import infotext_with, write_png
+from ti_pipeline.evaluation.lettering import SMALLEST, height_of, line_height, write_label
 from ti_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import pandas as pd
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
-__all__ = ["Layout", "draw_grid", "grid_thumbnail", "layout_of", "write_grids"]
+    from ti_pipeline.evaluation.grid_plans import GridPlan
+    from ti_pipeline.evaluation.lettering import Box
+
+__all__ = ["Labels", "Layout", "draw_grid", "grid_thumbnail", "layout_of", "write_grids"]
 
 _LEAST_TILE = 96  # smaller cells are enlarged, so that labels stay legible
+_LEAST_WIDTH = 420  # so that a title has room over a single cell
 _MOST_PIXELS = 60_000_000  # larger grids get smaller cells: beyond 89 million, image programs refuse or warn
+_TILE_PIXELS = 16_000_000  # of one piece of a large grid in full size
+_WEBP_SIDE = 16_383  # of the format
+_MOST_LINES = {"title": 5, "column": 6, "note": 4}
 _LONGEST_NAME = 60
-_INK, _PAPER, _PALE = (20, 20, 20), (255, 255, 255), (225, 225, 225)
+_GAP = 4
+_PAPER, _PALE = (255, 255, 255), (225, 225, 225)
+# What A1111's script calls the sides.
+_TYPES = {
+    "value": "Prompt S/R",
+    "checkpoint": "Embedding checkpoint",
+    "variant": "Embedding",
+    "version": "Embedding version",
+    "seed": "Seed",
+    "sampler": "Sampler",
+    "cfg": "CFG Scale",
+    "size": "Size",
+    "clip_skip": "Clip skip",
+}
 
-Box = tuple[int, int, int, int]
+
+@dataclass(frozen=True)
+class Labels:
+    """All text of a grid: `notes` are texts under the cells [rows][columns], or empty."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    notes: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -42,131 +72,69 @@ class Layout:
     columns: list[Box]
     rows: list[Box]
     cells: list[list[Box]]
+    notes: list[list[Box]]
     font_size: int
 
 
-def layout_of(rows: int, columns: int, tile: int) -> Layout:
-    """Return the layout of a grid of `rows` × `columns` tiles of `tile` pixels, or fewer where there are very many."""
-    side, gap = max(min(tile, math.isqrt(_MOST_PIXELS // (rows * columns))), _LEAST_TILE), 4
-    font = max(12, min(20, side // 12))
-    left, head = max(110, side // 2), 3 * (font + 6)
-    title = font + 14
-    width, height = left + columns * (side + gap), title + head + rows * (side + gap)
-    x = [left + index * (side + gap) for index in range(columns)]
-    y = [title + head + index * (side + gap) for index in range(rows)]
+def layout_of(labels: Labels, tile: int) -> Layout:
+    """Return the layout of a grid of tiles of `tile` pixels, or fewer where there are very many."""
+    rows, columns = len(labels.rows), len(labels.columns)
+    side = max(min(tile, math.isqrt(_MOST_PIXELS // (rows * columns))), _LEAST_TILE)
+    font = max(14, min(22, side // 14))
+    left = max(140, side // 2)
+    width = max(left + columns * (side + _GAP), _LEAST_WIDTH)
+    title = _high("title", [labels.title], width - 2 * _GAP, font) + _GAP
+    top = title + _high("column", labels.columns, side, font) + _GAP
+    note = _high("note", [text for line in labels.notes for text in line], side, SMALLEST + 1)
+    x = [left + index * (side + _GAP) for index in range(columns)]
+    y = [top + index * (side + note + _GAP) for index in range(rows)]
     return Layout(
-        size=(width, height),
-        title=(4, 2, width - 4, title),
-        columns=[(at, title, at + side, title + head) for at in x],
-        rows=[(4, at, left - 6, at + side) for at in y],
+        size=(width, top + rows * (side + note + _GAP)),
+        title=(_GAP, 0, width - _GAP, title),
+        columns=[(at, title, at + side, top - _GAP) for at in x],
+        rows=[(_GAP, at, left - _GAP, at + side) for at in y],
         cells=[[(ax, ay, ax + side, ay + side) for ax in x] for ay in y],
+        notes=[[(ax, ay + side, ax + side, ay + side + note) for ax in x] for ay in y] if note else [],
         font_size=font,
     )
 
 
-def draw_grid(
-    pictures: Sequence[Sequence[Path | None]],
-    *,
-    row_labels: Sequence[str],
-    column_labels: Sequence[str],
-    title: str,
-    tile: int,
-) -> Image.Image:
-    """Draw a grid; a cell without a picture says so."""
-    from PIL import Image, ImageDraw
+def _high(what: str, texts: Sequence[str], width: int, font: int) -> int:
+    """Return the height of a row of boxes that hold these texts, up to a number of lines."""
+    most = _MOST_LINES[what] * line_height(font)
+    return min(most, max((height_of(text, width, font) for text in dict.fromkeys(texts)), default=0))
 
-    layout = layout_of(len(row_labels), len(column_labels), tile)
+
+def draw_grid(pictures: Sequence[Sequence[Path | None]], labels: Labels, *, tile: int) -> Image.Image:
+    """Draw a grid of pictures [rows][columns]; a cell without a picture says so."""
+    from PIL import Image
+
+    layout = layout_of(labels, tile)
     grid = Image.new("RGB", layout.size, _PAPER)
-    draw = ImageDraw.Draw(grid)
-    write_label(draw, layout.title, title, layout.font_size)
-    for labels, boxes in ((column_labels, layout.columns), (row_labels, layout.rows)):
-        for label, box in zip(labels, boxes, strict=True):
-            write_label(draw, box, label, layout.font_size)
-    for paths, boxes in zip(pictures, layout.cells, strict=True):
-        for path, box in zip(paths, boxes, strict=True):
-            if path is None or not path.exists():
-                draw.rectangle(box, fill=_PALE)
-                write_label(draw, box, "missing", layout.font_size)
-                continue
-            with Image.open(path) as picture:
-                square = picture.convert("RGB").resize((box[2] - box[0],) * 2, Image.Resampling.LANCZOS)
-            grid.paste(square, box[:2])
+    write_label(grid, layout.title, labels.title, layout.font_size, left=True)
+    for texts, boxes in ((labels.columns, layout.columns), (labels.rows, layout.rows)):
+        for text, box in zip(texts, boxes, strict=True):
+            write_label(grid, box, text, layout.font_size)
+    for paths, cells in zip(pictures, layout.cells, strict=True):
+        for path, box in zip(paths, cells, strict=True):
+            _put(grid, path, box, layout.font_size)
+    for notes, boxes in zip(labels.notes, layout.notes, strict=True):
+        for text, box in zip(notes, boxes, strict=True):
+            write_label(grid, box, text, SMALLEST + 1)
     return grid
 
 
-def write_label(draw: ImageDraw.ImageDraw, box: Box, text: str, font_size: int) -> None:
-    """Write text centred into a box: wrapped at spaces, in smaller letters if need be, at last shortened."""
-    width, height = box[2] - box[0] - 4, box[3] - box[1] - 2
-    lines, font = _fitted(_readable(text), width, height, font_size)
-    step = _line_height(font)
-    y = box[1] + (box[3] - box[1] - step * len(lines)) / 2
-    for line in lines:
-        x = box[0] + (box[2] - box[0] - font.getlength(line)) / 2
-        draw.text((x, y), line, font=font, fill=_INK)
-        y += step
+def _put(grid: Image.Image, path: Path | None, box: Box, font_size: int) -> None:
+    from PIL import Image
 
-
-def _fitted(text: str, width: int, height: int, font_size: int) -> tuple[list[str], Any]:
-    for size in range(font_size, 8, -1):
-        font = _font(size)
-        lines = list(_wrapped(text, width, font))
-        if len(lines) * _line_height(font) <= height:
-            return lines, font
-    font = _font(9)
-    room = max(1, int(height // _line_height(font)))
-    lines = list(_wrapped(text, width, font))[:room]
-    while lines[-1] and font.getlength(lines[-1] + "…") > width:
-        lines[-1] = lines[-1][:-1]
-    return [*lines[:-1], lines[-1] + "…"], font
-
-
-def _wrapped(text: str, width: int, font: Any) -> Iterator[str]:
-    """Break text at spaces, and inside words that are longer than a line."""
-    line = ""
-    for word in text.split():
-        if line and font.getlength(f"{line} {word}") > width:
-            yield line
-            line = ""
-        line = f"{line} {word}" if line else word
-        while font.getlength(line) > width and len(line) > 1:
-            cut = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or font.getlength(line[:n]) <= width)
-            yield line[:cut]
-            line = line[cut:]
-    yield line
-
-
-@functools.lru_cache(maxsize=32)
-def _font(size: int) -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.truetype(str(_font_path()), size)
-
-
-@functools.lru_cache(maxsize=1)
-def _font_path() -> Path:
-    import matplotlib
-
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-
-
-def _line_height(font: Any) -> int:
-    return int(sum(font.getmetrics())) + 1
-
-
-@functools.lru_cache(maxsize=1)
-def _known_letters() -> frozenset[int]:
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(FT2Font(str(_font_path())).get_charmap())
-
-
-def _readable(text: str) -> str:
-    """Write letters that the font lacks as their code, so that a label is never a row of empty boxes."""
-    known = _known_letters()
-    shown = "".join(
-        c if ord(c) in known and c.isprintable() else " " if c.isspace() else f"U+{ord(c):04X}" for c in text
-    )
-    return shown or " "
+    side = box[2] - box[0]
+    if path is None or not path.exists():
+        grid.paste(_PALE, box)
+        write_label(grid, box, "missing", font_size)
+        return
+    with Image.open(path) as picture:
+        rgb = picture.convert("RGB")
+    grid.paste(rgb if rgb.size == (side, side) else rgb.resize((side, side), Image.Resampling.LANCZOS), box[:2])
 
 
 def grid_thumbnail(path: Path, longest: int = 700) -> bytes:
@@ -182,114 +150,171 @@ def grid_thumbnail(path: Path, longest: int = 700) -> bytes:
 
 
 def write_grids(
-    study_name: str,
-    images: pd.DataFrame,
+    plans: Iterator[GridPlan],
     *,
     root: Path,
     folder: str,
     title: str,
+    date: str,
+    fingerprint: str,
     scores: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Write every grid of a study and return the `evaluation_grids` table; grids of earlier runs are removed.
+    """Write every grid as PNG and WebP and return the `evaluation_grids` table; grids of earlier runs are removed.
 
-    One per variant, axis, seed, sampler with its settings, and size: rows are checkpoints, columns values. And, where
-    there are several variants, one for all with each variant's last checkpoint as a row (`variant` = best).
-    With `scores`, row labels carry the number of mismatches, as people count them over their grids.
+    A grid whose cells had to be made smaller also gets tiles: pieces of it in full size, each with its labels. Titles
+    say `title`, what is the same in all cells, the base models and `date`. With `scores`, row labels carry the number
+    of mismatches, as people count them over their grids, and cells the scores that the grid asks for. Pictures carry
+    A1111's text, with the sides of the grid, every embedding's hash, and the study's `fingerprint`.
     """
     import pandas as pd
-    from PIL.PngImagePlugin import PngInfo
 
     from ti_pipeline.schemas import TABLES
 
-    rows = []
-    for number, plan in enumerate(_plans(images), start=1):
-        name = f"xy_grid-{number:04d}-{plan.seed}-{_safe(plan.head)}"
-        found = {(row.checkpoint, row.value): root / str(row.path) for row in plan.images.itertuples()}
-        pictures = [[found.get((checkpoint, value)) for value in plan.values] for checkpoint in plan.checkpoints]
-        path = root / folder / f"{name}.png"
-        heading = f"{title} · {plan.axis} · seed {plan.seed} · {plan.settings} · {plan.size} px"
-        grid = draw_grid(
-            pictures,
-            row_labels=[_row_label(checkpoint, plan, scores) for checkpoint in plan.checkpoints],
-            column_labels=plan.values,
-            title=heading,
-            tile=plan.size,
-        )
-        chunks = PngInfo()
-        chunks.add_text("Title", f"{study_name}: {heading}")
-        with write_atomically(path) as aside:
-            grid.save(aside, "PNG", pnginfo=chunks)
+    rows, written = [], set()
+    for number, plan in enumerate(plans, start=1):
+        name = f"xy_grid-{number:04d}-{plan.first.seed}-{_safe(f'{plan.variant} {plan.first.prompt}')}"
+        labels = _labels(plan, f"{title} · {plan.fixed} · {_bases(plan)} · {date}", scores)
+        paths = _files(plan, root)
+        chunks = _chunks(plan, labels, paths, fingerprint)
+        tile = int(plan.images["size"].max())
+        files = [_write(draw_grid(paths, labels, tile=tile), root / folder / f"{name}.png", chunks)]
+        files += _write_tiles(paths, labels, tile, root / folder / name, chunks)
+        webp = root / folder / f"{name}.webp"
+        written |= {*files, webp}
         rows.append(
             {
                 "grid": name,
                 "axis": plan.axis,
                 "variant": plan.variant,
-                "seed": plan.seed,
-                "sampler": plan.sampler,
-                "size": plan.size,
-                "rows": len(plan.checkpoints),
-                "columns": len(plan.values),
-                "missing": sum(p is None or not p.exists() for line in pictures for p in line),
-                "path": path.relative_to(root).as_posix(),
+                "x": plan.grid.x,
+                "y": plan.grid.y,
+                "fixed": plan.fixed,
+                "seed": int(plan.first.seed),
+                "sampler": str(plan.first.sampler),
+                "size": tile,
+                "rows": len(plan.rows),
+                "columns": len(plan.columns),
+                "missing": sum(path is None or not path.exists() for line in paths for path in line),
+                "path": files[0].relative_to(root).as_posix(),
+                "webp_path": webp.relative_to(root).as_posix() if webp.exists() else None,
+                "tiles": len(files) - 1,
             }
         )
-    written = {str(row["path"]) for row in rows}
-    for old in (root / folder).glob("*.png"):
-        if old.relative_to(root).as_posix() not in written:
+    for old in (root / folder).glob("*"):
+        if old not in written:
             old.unlink()
     columns = [column.name for column in TABLES["evaluation_grids"].columns]
     return pd.DataFrame(rows, columns=columns) if rows else TABLES["evaluation_grids"].empty()
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What one grid shows."""
-
-    axis: str
-    variant: str
-    seed: int
-    sampler: str
-    settings: str
-    size: int
-    images: pd.DataFrame
-    checkpoints: list[str]
-    values: list[str]
-
-    @property
-    def head(self) -> str:
-        return f"{self.variant} {self.images.prompt.iloc[0]}"
+def _files(plan: GridPlan, root: Path) -> list[list[Path | None]]:
+    """Return the cells' pictures [rows][columns]."""
+    found = {(row.row, row.column): root / str(row.path) for row in plan.images.itertuples()}
+    return [[found.get((row, column)) for column in plan.columns] for row in plan.rows]
 
 
-def _plans(images: pd.DataFrame) -> Iterator[_Plan]:
-    last = images[images.step == images.groupby("variant").step.transform("max")]
-    tables = [(str(variant), rows) for variant, rows in images.groupby("variant", sort=False)]
-    if len(tables) > 1:
-        tables.append(("best", last))
-    for variant, of_variant in tables:
-        for key, rows in of_variant.groupby(["axis", "seed", "sampler", "steps", "cfg", "size"], sort=False):
-            axis, seed, sampler, steps, cfg, size = key
-            ordered = rows if variant == "best" else rows.sort_values("step", kind="stable")
-            yield _Plan(
-                axis=str(axis),
-                variant=variant,
-                seed=int(seed),
-                sampler=str(sampler),
-                settings=f"{sampler}, {steps} steps, CFG {cfg:g}",
-                size=int(size),
-                images=ordered,
-                checkpoints=list(dict.fromkeys(ordered.checkpoint)),
-                values=list(dict.fromkeys(of_variant.value[of_variant.axis == axis])),
-            )
+def _labels(plan: GridPlan, title: str, scores: pd.DataFrame | None) -> Labels:
+    of_grid = None if scores is None else scores[scores.cell.isin(plan.images.cell)]
+    notes: list[list[str]] = []
+    if of_grid is not None and plan.grid.scores:
+        said = _notes(of_grid, plan.grid.scores)
+        cells = {(row.row, row.column): said.get(str(row.cell), "") for row in plan.images.itertuples()}
+        notes = [[cells.get((row, column), "") for column in plan.columns] for row in plan.rows]
+    return Labels(title, [row_label(row, plan, of_grid) for row in plan.rows], plan.columns, notes)
 
 
-def _row_label(checkpoint: str, plan: _Plan, scores: pd.DataFrame | None) -> str:
-    if scores is None or scores.empty:
-        return checkpoint
-    judged = scores[(scores.metric == "match") & scores.cell.isin(plan.images.cell)]
-    judged = judged[judged.checkpoint == checkpoint]
-    return f"{checkpoint} mismatches: {int((judged.score < 1).sum())}" if len(judged) else checkpoint
+def row_label(row: str, plan: GridPlan, scores: pd.DataFrame | None) -> str:
+    """Return a row's name, with its number of mismatches where the asked values were judged."""
+    if scores is None:
+        return row
+    cells = plan.images.cell[plan.images.row == row]
+    judged = scores[(scores.metric == "match") & scores.cell.isin(cells)]
+    return f"{row} mismatches: {int((judged.score < 1).sum())}" if len(judged) else row
+
+
+def _notes(scores: pd.DataFrame, metrics: Sequence[str]) -> dict[str, str]:
+    """Return what is written under each cell: of a match what was seen, of the others a number."""
+    said: dict[str, list[str]] = {}
+    for metric in metrics:
+        for row in scores[scores.metric == metric].itertuples():
+            number = f"{metric} {row.score:.2f}"
+            text = number if metric != "match" else "right" if row.score == 1 else f"seen: {row.read_as}"
+            said.setdefault(str(row.cell), []).append(text)
+    return {cell: " · ".join(texts) for cell, texts in said.items()}
+
+
+def _bases(plan: GridPlan) -> str:
+    return "base " + ", ".join(dict.fromkeys(map(str, plan.images.base)))
+
+
+def _chunks(plan: GridPlan, labels: Labels, paths: Sequence[Sequence[Path | None]], fingerprint: str) -> dict[str, str]:
+    """Return a grid's texts: those of its first picture, with what differs between the cells."""
+    from PIL import Image
+
+    first = next((path for line in paths for path in line if path is not None and path.exists()), None)
+    text = ""
+    if first is not None:
+        with Image.open(first) as picture:
+            text = str(picture.info.get("parameters", ""))
+    hashes = dict(zip(plan.images.checkpoint, plan.images.embedding_sha256, strict=True))
+    sides = {
+        "Script": "X/Y/Z plot",
+        "X Type": _TYPES[plan.grid.x],
+        "X Values": _line(plan.columns),
+        "Y Type": _TYPES[plan.grid.y],
+        "Y Values": _line(plan.rows),
+        "Embedding hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes.items()),
+    }
+    return {"parameters": infotext_with(text, sides), "Title": labels.title, "ti_study": fingerprint}
+
+
+def _line(values: Sequence[str]) -> str:
+    """Return values as one line of CSV."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="").writerow(values)
+    return stream.getvalue()
+
+
+def _write(grid: Image.Image, path: Path, chunks: Mapping[str, str]) -> Path:
+    """Write a PNG, and beside it a WebP with the same text in its EXIF where that format is large enough."""
+    from PIL import Image
+
+    webp = path.with_suffix(".webp")
+    webp.unlink(missing_ok=True)
+    if max(grid.size) <= _WEBP_SIDE:
+        exif = Image.Exif()
+        # As A1111 does: UserComment of the EXIF part, its text announced as UTF-16.
+        exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + chunks["parameters"].encode("utf-16-be")
+        with write_atomically(webp) as aside:
+            grid.save(aside, "WEBP", quality=90, exif=exif)
+    return write_png(grid, path, chunks)
+
+
+def _write_tiles(
+    paths: Sequence[Sequence[Path | None]], labels: Labels, tile: int, stem: Path, chunks: Mapping[str, str]
+) -> list[Path]:
+    """Write a grid whose cells were made smaller in pieces of full size; return their paths."""
+    rows, columns = len(labels.rows), len(labels.columns)
+    if math.isqrt(_MOST_PIXELS // (rows * columns)) >= tile:
+        return []
+    across = max(1, min(columns, math.isqrt(_TILE_PIXELS) // tile))
+    down = max(1, min(rows, _TILE_PIXELS // (across * tile * tile)))
+    written = []
+    for number, (top, left) in enumerate(
+        ((top, left) for top in range(0, rows, down) for left in range(0, columns, across)), start=1
+    ):
+        part = Labels(
+            title=f"{labels.title} · part {number}",
+            rows=labels.rows[top : top + down],
+            columns=labels.columns[left : left + across],
+            notes=[line[left : left + across] for line in labels.notes[top : top + down]],
+        )
+        cells = [line[left : left + across] for line in paths[top : top + down]]
+        path = stem.with_name(f"{stem.name}-part-{number:02d}.png")
+        written.append(write_png(draw_grid(cells, part, tile=tile), path, chunks))
+    return written
 
 
 def _safe(text: str) -> str:
     """Return the head of a prompt as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:_LONGEST_NAME]
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:_LONGEST_NAME].strip("_")

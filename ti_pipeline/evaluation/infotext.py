@@ -10,10 +10,15 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from ti_pipeline.files import write_atomically
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["infotext", "parse_infotext"]
+    from PIL import Image
+
+__all__ = ["infotext", "infotext_with", "parse_infotext", "write_png"]
 
 # The expression that readers use for the last line.
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -26,8 +31,17 @@ def infotext(prompt: str, negative: str, settings: Mapping[str, object]) -> str:
     lines = [prompt]
     if negative:
         lines.append(f"{_NEGATIVE} {negative}")
-    lines.append(", ".join(f"{key}: {_quoted(str(value))}" for key, value in settings.items()))
+    lines.append(_pairs(settings))
     return "\n".join(lines)
+
+
+def infotext_with(text: str, settings: Mapping[str, object]) -> str:
+    """Return an infotext with more settings behind its own; an empty text has none of its own."""
+    return f"{text}, {_pairs(settings)}" if text else _pairs(settings)
+
+
+def _pairs(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}: {_quoted(str(value))}" for key, value in settings.items())
 
 
 def _quoted(value: str) -> str:
@@ -58,3 +72,15 @@ def parse_infotext(text: str) -> dict[str, str]:
     negative = "\n".join(lines[start:]).removeprefix(_NEGATIVE)
     found = {"Prompt": "\n".join(lines[:start]), "Negative prompt": negative.strip()}
     return found | {key: _unquoted(value) for key, value in pairs}
+
+
+def write_png(picture: Image.Image, path: Path, chunks: Mapping[str, str]) -> Path:
+    """Write a picture with its text chunks, whole or not at all; return its path."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, text in chunks.items():
+        info.add_text(name, text)
+    with write_atomically(path) as aside:
+        picture.save(aside, "PNG", pnginfo=info)
+    return path

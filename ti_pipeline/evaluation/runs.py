@@ -6,29 +6,34 @@ Here: what connects tables with the sampler and the scorer. Not here: how a pict
 
 from __future__ import annotations
 
+import datetime
 import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ti_pipeline.contracts import TableError
 from ti_pipeline.schemas import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
+    import torch
 
     from ti_pipeline.e621.policy import ContentPolicy
+    from ti_pipeline.evaluation.sampler import Suite
     from ti_pipeline.evaluation.suites import Cell
     from ti_pipeline.inversion.base_models import Base
-    from ti_pipeline.inversion.embedding_files import Embedding
+    from ti_pipeline.studies import Axis
     from ti_pipeline.study_files import LoadedStudy
 
     Progress = Callable[[int, int, str], None]
 
-_SCORING = "2"  # raise it when the same pictures would get other scores
+_SCORING = "3"  # raise it when the same pictures would get other scores
 
-__all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together"]
+__all__ = ["render_variants", "require_known_checkpoints", "score_variant", "together", "write_study_grids"]
 
 
 def together(table: str, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -52,62 +57,147 @@ def render_variants(
     wanted: Mapping[str, tuple[LoadedStudy, str, pd.DataFrame]],
     *,
     policies: Mapping[str, ContentPolicy],
+    rankings: Mapping[str, pd.DataFrame],
+    implications: pd.DataFrame | None = None,
     root: Path,
     progress: Progress | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Render the suite of several variants; those of one base model after another share it in memory.
+    """Render the suites of several variants; those of one base model share it in memory, and its batches.
 
-    `wanted` maps a partition key to the study, the variant's name and its `embedding` table; `policies` has every
-    study's content policy by the study's name. Returns one `evaluation_images` table per key. Raises what base models,
-    embedding files and suites raise, and `PolicyError` for a prompt that names what the content policy excludes.
+    `wanted` maps a partition key to the study, the variant's name and its `embedding` table; `policies` and `rankings`
+    have every study's content policy and `tag_frequencies` by the study's name; `implications` are the catalog's.
+    Returns one `evaluation_images` table per key. Raises what base models, embedding files and suites raise, and
+    `PolicyError` for a prompt that names what the content policy excludes.
     """
-    from ti_pipeline.evaluation.sampler import render_cells
+    from ti_pipeline.evaluation.sampler import render_suites
+    from ti_pipeline.evaluation.suites import axes_of
+
+    planned = {}
+    for key, (loaded, name, checkpoints) in wanted.items():
+        axes = axes_of(loaded.study, rankings.get(loaded.study.name), implications)
+        planned[key] = _planned(loaded, name, checkpoints, axes, root)
+        _require_clean_prompts(planned[key].suite.cells, loaded, policies[loaded.study.name])
+    tables: dict[str, pd.DataFrame] = {}
+    for sharing in _by_kind(planned):
+        first = next(iter(sharing.values()))
+        found = render_suites(
+            [one.suite for one in sharing.values()],
+            load=functools.partial(_load, list(sharing.values())),
+            root=root,
+            batch_size=first.loaded.study.evaluation.batch_size,
+            progress=progress,
+        )
+        tables |= dict(zip(sharing, found, strict=True))
+    return {key: tables[key] for key in wanted}
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A variant's suite, with the files of the embeddings that it names by their sha256."""
+
+    loaded: LoadedStudy
+    base: str
+    identity: str
+    precision: str
+    suite: Suite
+    files: dict[str, Path]
+
+
+def _planned(
+    loaded: LoadedStudy, name: str, checkpoints: pd.DataFrame, axes: Mapping[str, Axis], root: Path
+) -> _Planned:
+    """Return what is to be rendered of one variant; nothing heavy is loaded."""
+    from ti_pipeline.evaluation.sampler import Suite
     from ti_pipeline.evaluation.suites import cells_for
     from ti_pipeline.files import fingerprint
     from ti_pipeline.inversion.base_models import base_identity
 
-    bases: dict[str, Base] = {}
-    tables = {}
-    for key, (loaded, name, checkpoints) in wanted.items():
-        variant = loaded.study.variant(name)
-        source, folder = loaded.study.base_models[variant.base], loaded.path.parent
-        identity = base_identity(variant.base, source, folder=folder)
-        cells = cells_for(loaded.study, name, checkpoints, identity)
-        _require_clean_prompts(cells, loaded, policies[loaded.study.name])
-        tables[key] = render_cells(
-            cells,
-            load=functools.partial(_load, bases, loaded, name, identity, cells, checkpoints, root),
-            root=root,
-            folder=f"evaluation/{loaded.study.name}/{name}",
-            batch_size=loaded.study.evaluation.batch_size,
-            infotext_extra={"Study": loaded.study.name},
-            study_fingerprint=fingerprint(loaded.study.model_dump(mode="json")),
-            progress=progress,
-        )
-    return tables
+    study, variant = loaded.study, loaded.study.variant(name)
+    identity = base_identity(variant.base, study.base_models[variant.base], folder=loaded.path.parent)
+    others, precision = _other_embeddings(loaded), _precision(study.evaluation.precision)
+    cells = cells_for(
+        study,
+        name,
+        checkpoints,
+        identity,
+        axes=axes,
+        others={other: sha256 for other, (_, sha256) in others.items()},
+        precision=precision,
+    )
+    files = {str(row.sha256): root / str(row.safetensors_path) for row in checkpoints.itertuples()}
+    return _Planned(
+        loaded=loaded,
+        base=variant.base,
+        identity=identity,
+        precision=precision,
+        suite=Suite(
+            cells=cells,
+            folder=f"evaluation/{study.name}/{name}",
+            base=variant.base,
+            study=study.name,
+            study_fingerprint=fingerprint(study.model_dump(mode="json")),
+        ),
+        files=files | {sha256: path for path, sha256 in others.values()},
+    )
 
 
-def _load(
-    bases: dict[str, Base],
-    loaded: LoadedStudy,
-    name: str,
-    identity: str,
-    cells: list[Cell],
-    checkpoints: pd.DataFrame,
-    root: Path,
-) -> tuple[Base, dict[str, Embedding]]:
-    """Return a variant's base model, kept in `bases` for the next one, and its checkpoints' vectors."""
+def _precision(wanted: str) -> str:
+    """Return what will really be computed with: only CUDA has fast numbers of 16 bits."""
+    import torch
+
+    return wanted if torch.cuda.is_available() else "fp32"
+
+
+def _other_embeddings(loaded: LoadedStudy) -> dict[str, tuple[Path, str]]:
+    """Return the files of `evaluation.embeddings` and their sha256, by the names that prompts use."""
+    from ti_pipeline.files import sha256_of
+    from ti_pipeline.inversion.embedding_files import EmbeddingFileError
+
+    found = {}
+    for name, text in loaded.study.evaluation.embeddings.items():
+        path = loaded.path.parent / Path(os.path.expandvars(text)).expanduser()
+        if not path.is_file():
+            raise EmbeddingFileError(f"{loaded.path.name}: evaluation.embeddings.{name}: there is no file {path}")
+        found[name] = path, sha256_of(path)
+    return found
+
+
+def _by_kind(planned: Mapping[str, _Planned]) -> Iterator[dict[str, _Planned]]:
+    """Yield variants that can share batches: of one base model, computed alike, in batches of one size."""
+    kinds: dict[tuple[str, str, int], dict[str, _Planned]] = {}
+    for key, one in planned.items():
+        kind = one.identity, one.precision, one.loaded.study.evaluation.batch_size
+        kinds.setdefault(kind, {})[key] = one
+    yield from kinds.values()
+
+
+def _load(planned: Sequence[_Planned]) -> tuple[Base, dict[str, torch.Tensor]]:
+    """Return the base model of variants that share it, and the vectors of all files that their cells name."""
     from ti_pipeline.inversion.base_models import load_base
 
-    variant = loaded.study.variant(name)
-    embeddings = _embeddings(cells, checkpoints, root, str(variant.token))
-    if identity not in bases:
-        bases.clear()  # one base model in memory at a time
-        bases[identity] = load_base(variant.base, loaded.study.base_models[variant.base], folder=loaded.path.parent)
-    return bases[identity], embeddings
+    vectors = {sha256: tensor for one in planned for sha256, tensor in _vectors(one).items()}
+    first = planned[0]
+    source, folder = first.loaded.study.base_models[first.base], first.loaded.path.parent
+    return load_base(first.base, source, folder=folder, precision=first.precision), vectors
 
 
-def _require_clean_prompts(cells: list[Cell], loaded: LoadedStudy, policy: ContentPolicy) -> None:
+def _vectors(planned: _Planned) -> dict[str, torch.Tensor]:
+    """Load the files that the cells name; each must still be the one that was planned with."""
+    from ti_pipeline.files import sha256_of
+    from ti_pipeline.inversion.embedding_files import EmbeddingFileError, load_embedding
+
+    used = {cell.embedding_sha256 for cell in planned.suite.cells}
+    used |= {sha256 for cell in planned.suite.cells for _, sha256 in cell.others}
+    loaded = {}
+    for sha256 in sorted(used):
+        path = planned.files[sha256]
+        if not path.exists() or sha256_of(path) != sha256:
+            raise EmbeddingFileError(f"{path} is gone or was changed since training; run the job train again")
+        loaded[sha256] = load_embedding(path).vectors
+    return loaded
+
+
+def _require_clean_prompts(cells: Sequence[Cell], loaded: LoadedStudy, policy: ContentPolicy) -> None:
     """Raise `PolicyError` for a finished prompt that names an excluded tag.
 
     Loading a study checks its prompts and values one by one and without the catalog; only here are they put together.
@@ -119,23 +209,6 @@ def _require_clean_prompts(cells: list[Cell], loaded: LoadedStudy, policy: Conte
     }
     for text, where in sorted(texts):
         policy.require_clean_text(text, where)
-
-
-def _embeddings(cells: list[Cell], checkpoints: pd.DataFrame, root: Path, token: str) -> dict[str, Embedding]:
-    """Load the checkpoint files that the cells use; each must still be the file that the table names."""
-    import dataclasses
-
-    from ti_pipeline.files import sha256_of
-    from ti_pipeline.inversion.embedding_files import EmbeddingFileError, load_embedding
-
-    used = {cell.checkpoint for cell in cells}
-    loaded = {}
-    for row in checkpoints[checkpoints.checkpoint.isin(used)].itertuples():
-        path = root / str(row.safetensors_path)
-        if not path.exists() or sha256_of(path) != row.sha256:
-            raise EmbeddingFileError(f"{path} is gone or was changed since training; run the job train again")
-        loaded[str(row.checkpoint)] = dataclasses.replace(load_embedding(path), name=token)
-    return loaded
 
 
 def score_variant(
@@ -155,14 +228,14 @@ def score_variant(
     import pyarrow.parquet as pq
 
     from ti_pipeline.evaluation.scorers import load_scorer, score_images, scorer_identity
-    from ti_pipeline.evaluation.suites import axes_of
+    from ti_pipeline.evaluation.suites import axes_shown
     from ti_pipeline.files import fingerprint, write_atomically
     from ti_pipeline.schemas import from_arrow
 
     good = crops[crops.status == "ok"]
     held_out = good[good.split == "validation"]
     references = held_out if len(held_out) else good
-    axes, source = axes_of(loaded.study), loaded.study.evaluation.scorer
+    axes, source = axes_shown(loaded.study, images), loaded.study.evaluation.scorer
     trained = good[good.split == "train"]
     judged = [images.cell.tolist(), images.sha256.tolist(), references.sha256.tolist(), trained.sha256.tolist()]
     rules = [_SCORING, {name: axis.model_dump() for name, axis in axes.items()}]
@@ -172,8 +245,54 @@ def score_variant(
         return from_arrow(pq.read_table(kept))
     scorer = load_scorer(source, folder=loaded.path.parent)
     shown, learned = ([root / str(path) for path in frame.path] for frame in (references, trained))
-    table = score_images(images, axes, scorer, root=root, references=shown, trained=learned, progress=progress)
+    table = score_images(
+        images,
+        axes,
+        scorer,
+        root=root,
+        references=shown,
+        trained=learned,
+        embeddings=list(loaded.study.evaluation.embeddings),
+        progress=progress,
+    )
     arrow = TABLES["evaluation_scores"].to_arrow(table)
     with write_atomically(kept) as aside:
         pq.write_table(arrow.replace_schema_metadata({b"fingerprint": key}), aside)
     return table
+
+
+def write_study_grids(
+    loaded: LoadedStudy,
+    images: Mapping[tuple[str, str], pd.DataFrame],
+    scores: Sequence[pd.DataFrame],
+    *,
+    root: Path,
+    folder: str,
+) -> pd.DataFrame:
+    """Write a study's grids and return the `evaluation_grids` table.
+
+    `images` are `evaluation_images` by study and variant, of this study and of its `versions`. Raises `TableError`
+    when this study has none, and what `grid_plans.with_versions` raises.
+    """
+    from ti_pipeline.evaluation.grid_plans import plan_grids, with_versions
+    from ti_pipeline.evaluation.grids import write_grids
+    from ti_pipeline.files import fingerprint
+
+    study = loaded.study
+    own = together("evaluation_images", {part: table for (of, part), table in images.items() if of == study.name})
+    shown = with_versions(study, own, images) if study.evaluation.versions else own
+    return write_grids(
+        plan_grids(study, shown),
+        root=root,
+        folder=folder,
+        title=f"{study.name}: {study.title}" if study.title else study.name,
+        date=str(study.date or _newest_day(root / str(path) for path in shown.path)),
+        fingerprint=fingerprint(study.model_dump(mode="json")),
+        scores=together("evaluation_scores", {str(at): table for at, table in enumerate(scores)}),
+    )
+
+
+def _newest_day(paths: Iterable[Path]) -> datetime.date:
+    """Return the day (UTC) on which the newest of these pictures was made; a day of today's would change every run."""
+    newest = max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+    return datetime.datetime.fromtimestamp(newest, datetime.UTC).date()

@@ -12,8 +12,9 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.evaluation.infotext import infotext
-from ti_pipeline.files import sha256_of, write_atomically
+from ti_pipeline.evaluation.batches import computed_batches
+from ti_pipeline.evaluation.infotext import infotext, write_png
+from ti_pipeline.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,8 @@ def render_suites(
     pictures of cells that are no longer asked for are removed. When the device's memory runs out, the batch is halved;
     raises `torch.OutOfMemoryError` when one picture is too much.
     """
+    from PIL import Image
+
     missing = [(suite, cell) for suite in suites for cell in _unfinished(suite, root)]
     total = sum(len(suite.cells) for suite in suites)
     done = total - len(missing)
@@ -82,7 +85,8 @@ def render_suites(
             drawn = {id(cell): pixels for cell, pixels in zip(batch, pictures, strict=True)}
             for suite, cell in missing:
                 if id(cell) in drawn:
-                    _save(drawn[id(cell)], root / suite.paths[cell.cell], _chunks(cell, suite, base))
+                    picture = Image.fromarray(drawn[id(cell)])
+                    write_png(picture, root / suite.paths[cell.cell], _chunks(cell, suite, base))
             done += len(batch)
             if progress is not None:
                 progress(done, total, "pictures")
@@ -102,28 +106,15 @@ def drawn_batches(
     cells: Sequence[Cell], batch_size: int, base: Base, vectors: Vectors
 ) -> Iterator[tuple[Sequence[Cell], NDArray[np.uint8]]]:
     """Yield batches with their pictures; cells share one when sampler, steps and size are the same."""
-    import torch
 
     def kind(cell: Cell) -> tuple[Any, ...]:
         return (cell.sampler, cell.steps, cell.size)
 
     texts: TextStates = {}
     for _, group in itertools.groupby(sorted(cells, key=kind), key=kind):
-        rest, room = list(group), batch_size
-        while rest:
-            batch = rest[:room]
-            try:
-                pictures = draw_pictures(batch, base=base, vectors=vectors, texts=texts)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                room = len(batch) // 2
-                pictures = None
-            if pictures is None:  # only here: while the error is handled, its frames hold the memory
-                torch.cuda.empty_cache()
-                continue
-            yield batch, pictures
-            rest = rest[len(batch) :]
+        yield from computed_batches(
+            list(group), batch_size, lambda batch: draw_pictures(batch, base=base, vectors=vectors, texts=texts)
+        )
 
 
 def draw_pictures(
@@ -211,17 +202,6 @@ def _chunks(cell: Cell, suite: Suite, base: Base) -> dict[str, str]:
         _CELL: cell.cell,
         _STUDY: suite.study_fingerprint,
     }
-
-
-def _save(pixels: NDArray[np.uint8], path: Path, chunks: Mapping[str, str]) -> None:
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    for name, text in chunks.items():
-        info.add_text(name, text)
-    with write_atomically(path) as aside:
-        Image.fromarray(pixels).save(aside, "PNG", pnginfo=info)
 
 
 def _settings(cell: Cell, base: Base) -> dict[str, object]:

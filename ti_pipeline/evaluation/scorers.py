@@ -1,7 +1,7 @@
-"""Scorers: a CLIP model as judge. Does the asked value win, and how near is the concept?
+"""Scorers: a model that sees pictures and texts as judge. Does the asked value win, and how near is the concept?
 
 Here: loading, preprocessing, metrics per picture. Not here: what follows from them (`statistics`).
-Method: zero-shot classification and image similarity with CLIP (Radford et al. 2021).
+Method: zero-shot classification and image similarity with CLIP (Radford et al. 2021) or SigLIP (Zhai et al. 2023).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.batches import computed_batches
 from ti_pipeline.evaluation.similarity import copies, diversity, kid_parts, similarity_to
 
 if TYPE_CHECKING:
@@ -37,31 +38,51 @@ class ScorerError(ValueError):
 
 @dataclass(frozen=True)
 class Scorer:
-    """A CLIP model with its tokenizer and how it wants its pictures."""
+    """A CLIP or SigLIP model with its tokenizer, and how it wants its pictures and texts.
+
+    CLIP was trained on the middle of pictures and texts as long as they are, SigLIP on whole pictures squeezed into a
+    square and texts filled up to `context` tokens.
+    """
 
     model: Any
     tokenizer: Any
     size: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    squeezes: bool = False
+    fills_up: bool = False
+    context: int = 77
+    resample: int = 3  # Pillow's number; bicubic
 
-    def image_features(self, pictures: Sequence[Path | Image.Image]) -> torch.Tensor:
+    def image_features(
+        self, pictures: Sequence[Path | Image.Image], progress: Callable[[int, int, str], None] | None = None
+    ) -> torch.Tensor:
         """Return unit features, float32 [len(pictures), width]. Raises `ScorerError` for unreadable files."""
         import torch
 
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(pictures), _BATCH):
-                pixels = torch.stack([self._pixels(picture) for picture in pictures[start : start + _BATCH]])
-                found = self.model.get_image_features(pixel_values=pixels.to(self.model.device))
-                parts.append(_features(found).float().cpu())
+        parts, done = [], 0
+        for batch, features in computed_batches(pictures, _BATCH, self._features_of):
+            parts.append(features)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(pictures), "pictures scored")
         return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
-    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return unit features, float32 [len(texts), width], of texts, each cut after 77 tokens."""
+    def _features_of(self, pictures: Sequence[Path | Image.Image]) -> torch.Tensor:
         import torch
 
-        ids = self.tokenizer(list(texts), padding=True, truncation=True, max_length=77, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            pixels = torch.stack([self._pixels(picture) for picture in pictures])
+            found: torch.Tensor = _features(self.model.get_image_features(pixel_values=pixels.to(self.model.device)))
+            return found.float().cpu()
+
+    def text_features(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return unit features, float32 [len(texts), width], of texts, each cut after `context` tokens."""
+        import torch
+
+        padding = "max_length" if self.fills_up else True
+        limits = {"padding": padding, "truncation": True, "max_length": self.context}
+        ids = self.tokenizer(list(texts), **limits, return_tensors="pt").input_ids
         with torch.inference_mode():
             features = _features(self.model.get_text_features(input_ids=ids.to(self.model.device)))
         return torch.nn.functional.normalize(features.float().cpu(), dim=-1)
@@ -72,15 +93,15 @@ class Scorer:
         return float(self.model.logit_scale.detach().exp())
 
     def _pixels(self, picture: Path | Image.Image) -> torch.Tensor:
-        """Return a picture, its shorter side resized, the middle cut out, normalised: float32 [3, size, size]."""
+        """Return a picture, squeezed or its middle, normalised: float32 [3, size, size]."""
         import numpy as np
         import torch
         from PIL import Image
 
         rgb = _opened(picture) if isinstance(picture, Path) else picture.convert("RGB")
         factor = self.size / min(rgb.size)
-        wide, high = (max(self.size, round(length * factor)) for length in rgb.size)
-        rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC)
+        wide, high = (self.size if self.squeezes else max(self.size, round(side * factor)) for side in rgb.size)
+        rgb = rgb.resize((wide, high), Image.Resampling(self.resample))
         left, top = (wide - self.size) // 2, (high - self.size) // 2
         cut = np.asarray(rgb.crop((left, top, left + self.size, top + self.size)), dtype=np.float32) / 255
         scaled = (cut - np.asarray(self.mean, np.float32)) / np.asarray(self.deviation, np.float32)
@@ -103,49 +124,65 @@ def _features(output: Any) -> Any:
 
 
 def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
-    """Load the CLIP model of `evaluation.scorer`, onto CUDA where there is one; `folder` is that of the study file.
+    """Load the model of `evaluation.scorer`, onto CUDA where there is one; `folder` is that of the study file.
 
-    Raises `ScorerError` when there is none, it is no whole CLIP model, or the hub cannot be reached.
+    Raises `ScorerError` when there is none, it is no whole CLIP or SigLIP model, or the hub cannot be reached.
     """
     import torch
-    from transformers import CLIPModel, CLIPTokenizer
-    from transformers.models.auto.image_processing_auto import get_image_processor_config
+    from transformers import PreTrainedConfig
 
     if source.file is not None or (source.folder is None and source.hub is None):
-        raise ScorerError("evaluation.scorer wants a `folder` with a CLIP model or a `hub` id")
+        raise ScorerError("evaluation.scorer wants a `folder` with a CLIP or SigLIP model, or a `hub` id")
     place: Path | str = source.hub or ""
     if source.folder is not None:
         place = folder / Path(os.path.expandvars(source.folder)).expanduser()
         if not (place / "config.json").is_file():
-            raise ScorerError(f"evaluation.scorer: {place} holds no CLIP model (no config.json)")
+            raise ScorerError(f"evaluation.scorer: {place} holds no CLIP or SigLIP model (no config.json)")
     try:
-        kind = CLIPModel.config_class.get_config_dict(place, revision=source.revision)[0].get("model_type")
-        if kind != "clip":
+        kind = PreTrainedConfig.get_config_dict(place, revision=source.revision)[0].get("model_type")
+        if kind not in ("clip", "siglip"):
             raise ScorerError(
-                f"evaluation.scorer: {place} cannot be loaded as a CLIP model: it is a model of type {kind}"
+                f"evaluation.scorer: {place} cannot be loaded as a CLIP or SigLIP model: it is a model of type {kind}"
             )
-        model, report = CLIPModel.from_pretrained(
-            place, revision=source.revision, dtype="float32", output_loading_info=True
-        )
-        tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place), revision=source.revision)
-        settings = get_image_processor_config(place, revision=source.revision)
+        model, report, tokenizer, settings = _parts(kind, place, source.revision)
     except ScorerError:
         raise
     except Exception as error:
         hint = " (hub models need the network once)" if source.hub else ""
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise ScorerError(f"evaluation.scorer: {place} cannot be loaded as a CLIP model: {cause}{hint}") from error
+        hint = " (pip install 'ti_pipeline[siglip]')" if "sentencepiece" in str(error).lower() else hint
+        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        problem = f"{place} cannot be loaded as a CLIP or SigLIP model: {cause}{hint}"
+        raise ScorerError(f"evaluation.scorer: {problem}") from error
     if report["missing_keys"]:  # transformers would go on with random numbers in their place
         lacking = f"{len(report['missing_keys'])} weights, e.g. {min(report['missing_keys'])}"
-        raise ScorerError(f"evaluation.scorer: {place} is not a whole CLIP model: it lacks {lacking}")
-    size = settings.get("crop_size", model.config.vision_config.image_size)
+        raise ScorerError(f"evaluation.scorer: {place} is not a whole model of type {kind}: it lacks {lacking}")
+    size = settings.get("crop_size" if kind == "clip" else "size", model.config.vision_config.image_size)
+    own = (_MEAN, _DEVIATION) if kind == "clip" else ((0.5,) * 3, (0.5,) * 3)
     return Scorer(
         model=model.eval().to("cuda" if torch.cuda.is_available() else "cpu"),
         tokenizer=tokenizer,
         size=int(size["height"] if isinstance(size, dict) else size),
-        mean=tuple(settings.get("image_mean", _MEAN)),
-        deviation=tuple(settings.get("image_std", _DEVIATION)),
+        mean=tuple(settings.get("image_mean", own[0])),
+        deviation=tuple(settings.get("image_std", own[1])),
+        squeezes=kind == "siglip",
+        fills_up=kind == "siglip",
+        context=int(model.config.text_config.max_position_embeddings),
+        resample=int(settings.get("resample", 3)),
     )
+
+
+def _parts(kind: str, place: Path | str, revision: str | None) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Return the model, what its loading said, its tokenizer, and how it wants its pictures."""
+    from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer, SiglipModel
+    from transformers.models.auto.image_processing_auto import get_image_processor_config
+
+    options = {"revision": revision, "dtype": "float32", "output_loading_info": True}
+    model, report = (CLIPModel if kind == "clip" else SiglipModel).from_pretrained(place, **options)
+    if kind == "clip":
+        tokenizer = CLIPTokenizer.from_pretrained(_tokenizer_place(place), revision=revision)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+    return model, report, tokenizer, get_image_processor_config(place, revision=revision)
 
 
 def _tokenizer_place(place: Path | str) -> Path | str:
@@ -178,15 +215,18 @@ def score_images(
     root: Path,
     references: Sequence[Path],
     trained: Sequence[Path] = (),
+    embeddings: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Return the `evaluation_scores` table of rendered pictures.
 
     Metrics per picture: `match` (1 if the asked value wins among its axis' values, else 0) and `probability` (its
-    softmax share), on axes with several values: with a single one there is nothing it could be mistaken for;
+    softmax share), on axes with several values: with a single one there is nothing it could be mistaken for; on axes
+    judged by `tags`, the share of the prompt's tags that show (see `_tag_rows`) but for names of further `embeddings`;
     `concept`, the mean cosine similarity to `references` (pictures of what was to be learned), where there are any;
     `prompt`, the cosine similarity to the prompt without the embedding's name; `diversity` among the seeds of a prompt;
-    and where there are pictures `trained` on, `copy` and, with enough of them, `kid` (see `similarity`).
+    and where there are pictures `trained` on, `training`, the mean cosine similarity to them, `copy` and, with enough
+    of them, `kid` (see `similarity`).
     Raises `ScorerError` for unreadable pictures, and for those of values that `axes` does not have.
     """
     import pandas as pd
@@ -197,13 +237,17 @@ def score_images(
         return TABLES["evaluation_scores"].empty()
     _require_known_values(images, axes)
     images = images.reset_index(drop=True)
-    seen = _seen([root / str(path) for path in images.path], scorer, progress)
+    seen = scorer.image_features([root / str(path) for path in images.path], progress)
     parts = []
     if references:
         alike = similarity_to(seen, scorer.image_features(list(references)))
         parts.append(_rows(images, "concept", alike.tolist()))
     for name, axis in axes.items():
-        if len(axis.values) > 1 and (images.axis == name).any():
+        if not (images.axis == name).any():
+            continue
+        if axis.judge == "tags":
+            parts.append(_tag_rows(images, seen, name, axis, scorer, embeddings))
+        elif len(axis.values) > 1:
             parts += _choices(images, seen, name, axis, scorer)
     parts += [_prompt_rows(images, seen, axes, scorer), _diversity_rows(images, seen)]
     if trained:
@@ -246,9 +290,10 @@ def _diversity_rows(images: pd.DataFrame, seen: torch.Tensor) -> pd.DataFrame:
 def _training_rows(
     images: pd.DataFrame, seen: torch.Tensor, trained: torch.Tensor, names: list[str]
 ) -> list[pd.DataFrame]:
-    """Return `copy`, which names the training picture in `read_as` if it is one, and `kid` of large enough sets."""
+    """Return `training`; `copy`, which names the training picture in `read_as` if it is one; `kid` of enough."""
     nearest, copied = copies(seen, trained)
-    parts = [_rows(images, "copy", nearest, [None if place is None else names[place] for place in copied])]
+    parts = [_rows(images, "training", similarity_to(seen, trained).tolist())]
+    parts += [_rows(images, "copy", nearest, [None if place is None else names[place] for place in copied])]
     for _, of_checkpoint in images.groupby("checkpoint", sort=True):
         if min(len(of_checkpoint), len(trained)) >= _KID_PICTURES:
             parts.append(_rows(of_checkpoint, "kid", kid_parts(seen[of_checkpoint.index.tolist()], trained).tolist()))
@@ -264,17 +309,6 @@ def _require_known_values(images: pd.DataFrame, axes: Mapping[str, Axis]) -> Non
             )
 
 
-def _seen(paths: Sequence[Path], scorer: Scorer, progress: Callable[[int, int, str], None] | None) -> torch.Tensor:
-    import torch
-
-    parts = []
-    for start in range(0, len(paths), _BATCH):
-        parts.append(scorer.image_features(paths[start : start + _BATCH]))
-        if progress is not None:
-            progress(min(start + _BATCH, len(paths)), len(paths), "pictures scored")
-    return torch.cat(parts)
-
-
 def _choices(images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer) -> list[pd.DataFrame]:
     """Return the `match` and `probability` rows of one axis."""
     rows = images.index[images.axis == name].tolist()
@@ -288,3 +322,29 @@ def _choices(images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, sc
         of_axis.assign(metric="match", score=match, read_as=winners),
         of_axis.assign(metric="probability", score=probability, read_as=winners),
     ]
+
+
+def _tag_rows(
+    images: pd.DataFrame, seen: torch.Tensor, name: str, axis: Axis, scorer: Scorer, embeddings: Sequence[str]
+) -> pd.DataFrame:
+    """Return the `tags` rows of one axis: the share of a prompt's tags that show; `read_as` has those that do not.
+
+    A tag shows when its text is nearer to the picture than an empty text is: a question to each tag alone, with no
+    threshold to tune. On the demo's world, where the truth is known, this beat leaving the tag out of the whole prompt
+    (docs/decisions/0013).
+    """
+    from ti_pipeline.evaluation.suites import prompt_tags
+
+    rows = images.index[images.axis == name].tolist()
+    asked = {value: prompt_tags(axis, value, embeddings) for value in dict.fromkeys(images.value[rows])}
+    known = list(dict.fromkeys(tag for tags in asked.values() for tag in tags))
+    if not known:
+        raise ScorerError(f"evaluation.axes.{name}: its prompts say nothing but embeddings, so no tags can be judged")
+    texts = scorer.text_features(["", *known])
+    shows = seen[rows] @ texts[1:].T > (seen[rows] @ texts[0])[:, None]
+    shares, missed = [], []
+    for place, value in enumerate(images.value[rows]):
+        absent = [tag for tag in asked[value] if not shows[place, known.index(tag)]]
+        shares.append(1 - len(absent) / len(asked[value]))
+        missed.append(", ".join(absent) or None)
+    return _rows(images.loc[rows], "tags", shares, missed)

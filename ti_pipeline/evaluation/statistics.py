@@ -1,8 +1,8 @@
 """Statistics: which checkpoint is best, per axis and overall, and how sure that is.
 
-Score of an axis: the mean of `match` over its pictures, a share. The metric `concept` is an axis of its own (on a scale
-of its own), so that an embedding which obeys prompts by having learned nothing does not win. Overall, the declared rule
-for the best: the mean of the axes' means, each axis one voice.
+Score of an axis: the mean of `match` over its pictures, a share, or of `tags` where those are judged. The metric
+`concept` is an axis of its own (on a scale of its own), so that an embedding which obeys prompts by having learned
+nothing does not win. Overall, the declared rule for the best: the mean of the axes' means, each axis one voice.
 Pictures of the same value and seed share prompt and noise across checkpoints, so they are one trial together: in the
 intervals (Wilson 1927 for shares, percentile bootstrap of Efron & Tibshirani 1993 for the others) and in the comparison
 of two checkpoints, which resamples the same trials for both (paired bootstrap). Comparing all with the best of an axis,
@@ -39,15 +39,17 @@ class _Board:
     mismatches: NDArray[np.int64]
 
 
-def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+def leaderboard(scores: pd.DataFrame, *, seed: int, votes: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the `leaderboard` table; ties in score go to the earlier step, then by name.
 
+    People's `votes` stand beside the scores and do not change the ranking (see `people.with_votes`).
     `tied` marks checkpoints that cannot be told from the best of their axis at 5 %. Raises `ValueError` without any
     score, and when checkpoints were scored on different axes, since their overall scores would not compare.
     """
     import numpy as np
     import pandas as pd
 
+    from ti_pipeline.evaluation.people import with_votes
     from ti_pipeline.schemas import TABLES
 
     judged = _judged(scores)
@@ -62,13 +64,13 @@ def leaderboard(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     tables = [_ranked(axis, board, about) for axis, board in sorted(boards.items())]
     table = pd.concat(tables).join(notes, on="checkpoint")
     table.loc[table.axis != OVERALL, ["pareto", "overfit"]] = False
-    return table[[column.name for column in TABLES["leaderboard"].columns]].reset_index(drop=True)
+    return with_votes(table.reset_index(drop=True), TABLES["votes"].empty() if votes is None else votes)
 
 
 def _judged(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that count, with the board they count on: their axis, or `concept`."""
-    used = scores[scores.metric.isin(["match", "concept"])]
-    return used.assign(board=used.axis.where(used.metric == "match", CONCEPT))
+    used = scores[scores.metric.isin(["match", "tags", CONCEPT])]
+    return used.assign(board=used.axis.where(used.metric != CONCEPT, CONCEPT))
 
 
 def _require_same_axes(judged: pd.DataFrame) -> None:

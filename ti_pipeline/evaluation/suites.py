@@ -25,6 +25,7 @@ __all__ = [
     "Cell",
     "SuiteError",
     "axes_of",
+    "axes_shown",
     "cells_for",
     "chosen_checkpoints",
     "commonest_tags",
@@ -93,6 +94,16 @@ def axes_of(
     }
 
 
+def axes_shown(study: Study, images: pd.DataFrame) -> dict[str, Axis]:
+    """Return the study's axes as they were asked: values of its ranking are those of its `evaluation_images`."""
+    return {
+        name: axis
+        if axis.commonest is None
+        else axis.model_copy(update={"values": list(dict.fromkeys(images.value[images.axis == name]))})
+        for name, axis in study.evaluation.all_axes().items()
+    }
+
+
 def _common_values(
     name: str, wanted: Commonest, ranking: pd.DataFrame | None, implications: pd.DataFrame | None
 ) -> list[str]:
@@ -108,9 +119,7 @@ def _common_values(
     return known[: wanted.count]
 
 
-def commonest_tags(
-    ranking: pd.DataFrame, implications: pd.DataFrame | None, category: str, count: int
-) -> list[str]:
+def commonest_tags(ranking: pd.DataFrame, implications: pd.DataFrame | None, category: str, count: int) -> list[str]:
     """Return a category's commonest tags, the commonest first, without names of groups.
 
     A tag names a group when the tags that imply it, each counted by its own pictures, make up nine tenths of it: nearly
@@ -141,7 +150,9 @@ def replaced(axis: Axis, value: str, token: str) -> tuple[str, str]:
         return NAME_MARK.join(part.replace(search, value) for part in parts(text)).replace(NAME_MARK, token)
 
     if not any(search in part for text in (axis.prompt, axis.negative) for part in parts(text)):
-        raise SuiteError(f"evaluation.axes: the search text {search!r} is nowhere in {axis.prompt!r} but in {NAME_MARK}")
+        raise SuiteError(
+            f"evaluation.axes: the search text {search!r} is nowhere in {axis.prompt!r} but in {NAME_MARK}"
+        )
     return with_value(axis.prompt), with_value(axis.negative)
 
 

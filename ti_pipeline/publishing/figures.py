@@ -160,12 +160,12 @@ def grids(results: StudyResults, *, spent: int) -> tuple[list[dict[str, Any]], l
 
 
 def _title(row: Any) -> str:
-    who = "variants against each other (last checkpoints)" if row.variant == "best" else f"checkpoints of {row.variant}"
-    return f"{who}, seed {row.seed}, {row.sampler}, {row.size} px"
+    who = "last checkpoints against each other" if row.variant == "best" else f"checkpoints of {row.variant}"
+    return f"{who}: {row.fixed.removeprefix(row.axis).strip(' ·')}"
 
 
 def _words(row: Any) -> str:
-    return f"grid of {row.rows} checkpoints by {row.columns} values of {row.axis}: {_title(row)}"
+    return f"grid of {row.axis}, {row.y} ({row.rows}) by {row.x} ({row.columns}): {_title(row)}"
 
 
 def pictures_in(*parts: Any) -> list[Picture]:

@@ -38,6 +38,7 @@ class StudyResults:
     image_audit: pd.DataFrame
     training_set: pd.DataFrame
     evaluation_grids: pd.DataFrame
+    votes: pd.DataFrame
     leaderboard: pd.DataFrame
     vocabularies: dict[str, pd.DataFrame]
     captions: dict[str, pd.DataFrame]

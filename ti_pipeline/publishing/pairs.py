@@ -67,7 +67,7 @@ def pairwise(results: StudyResults, names: Sequence[str]) -> list[Meeting]:
     if not tables:
         return []
     scores = pd.concat(tables, ignore_index=True)
-    judged = scores[scores.metric == "match"]
+    judged = scores[scores.metric.isin(["match", "tags"])]
     axes = [(str(axis), rows) for axis, rows in judged.groupby("axis", sort=False)]
     inputs = [(_ALL, judged), *axes, (_CONCEPT, scores[scores.metric == "concept"])]
     return [meeting for name, rows in inputs for meeting in _corrected(_meetings(name, rows, names))]

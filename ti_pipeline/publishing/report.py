@@ -19,7 +19,16 @@ from ti_pipeline.publishing.pairs import contenders, pairwise
 from ti_pipeline.publishing.pictures import PICTURE_BYTES
 from ti_pipeline.publishing.strips import strip_groups
 from ti_pipeline.publishing.untrusted import visible, web_address
-from ti_pipeline.publishing.verdict import OVERALL, boards, measures, mismatches, place_of, verdict
+from ti_pipeline.publishing.verdict import (
+    OVERALL,
+    boards,
+    measures,
+    mismatches,
+    peoples_agreements,
+    peoples_standings,
+    place_of,
+    verdict,
+)
 from ti_pipeline.tagging.tokens import CLIP_TOKENIZER
 
 if TYPE_CHECKING:
@@ -123,6 +132,9 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "checkpoints": list(dict.fromkeys(row.checkpoint for row in board.get(OVERALL, []))),
         "mismatches": _by_axis(results),
         "measures": measures(results),
+        "people": peoples_standings(results),
+        "agreements": peoples_agreements(results),
+        "raters": sorted(set(results.votes.rater)),
         "scorer": place_of(study.evaluation.scorer),
         "grids": grids,
         "stages": sections.stages(results),

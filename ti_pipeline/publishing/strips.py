@@ -49,7 +49,10 @@ def strip_groups(results: StudyResults, *, at_most: int) -> tuple[list[StripGrou
     if not tables:
         return [], []
     cells = pd.concat(tables, ignore_index=True)
-    groups = [(_title(key), rows) for key, rows in cells.groupby(list(_SAME_CELL), sort=False)]
+    # Variants have CLIP skips of their own; only where one was drawn with several are these different questions.
+    several = cells.groupby("variant").clip_skip.nunique().max() > 1
+    same = [*_SAME_CELL, "clip_skip"] if several else list(_SAME_CELL)
+    groups = [(_title(key), rows) for key, rows in cells.groupby(same, sort=False)]
     strips = cells.checkpoint.nunique()
     kept = groups[: max(1, _MOST_STRIPS // strips)]
     left = [f"{len(groups) - len(kept)} of {len(groups)} sets of pictures cannot be flicked through on this page"]
@@ -61,8 +64,9 @@ def strip_groups(results: StudyResults, *, at_most: int) -> tuple[list[StripGrou
 
 
 def _title(key: tuple[Any, ...]) -> str:
-    axis, seed, sampler, steps, cfg, size = key
-    return f"{axis}, seed {seed}, {sampler} {steps} steps, CFG {cfg:g}, {size} px"
+    axis, seed, sampler, steps, cfg, size, *skips = key
+    title = f"{axis}, seed {seed}, {sampler} {steps} steps, CFG {cfg:g}, {size} px"
+    return ", ".join([title, *(f"clip skip {skip}" for skip in skips)])
 
 
 def _group(title: str, rows: pd.DataFrame, root: Path, side: int) -> StripGroup:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from ti_pipeline.evaluation.people import Agreement
     from ti_pipeline.publishing.inputs import StudyResults
     from ti_pipeline.studies import BaseModelSource
 
@@ -23,6 +24,8 @@ __all__ = [
     "boards",
     "measures",
     "mismatches",
+    "peoples_agreements",
+    "peoples_standings",
     "place_of",
     "standings",
     "verdict",
@@ -98,6 +101,7 @@ class Measures:
 
     checkpoint: str
     prompt: float | None
+    training: float | None
     diversity: float | None
     kid: float | None
     nearest: float | None
@@ -110,12 +114,67 @@ def measures(results: StudyResults) -> list[Measures]:
     for scores in results.evaluation_scores.values():
         for (_, checkpoint), rows in scores.groupby(["step", "checkpoint"], sort=True):
             means = rows.groupby("metric").score.mean()
-            prompt, diversity, kid, nearest = (
-                float(means[name]) if name in means else None for name in ("prompt", "diversity", "kid", "copy")
-            )
+            told = {str(metric): float(mean) for metric, mean in means.items()}
             copied = int(rows.read_as[rows.metric == "copy"].notna().sum())
-            found.append(Measures(str(checkpoint), prompt, diversity, kid, nearest, copied))
+            found.append(
+                Measures(
+                    checkpoint=str(checkpoint),
+                    prompt=told.get("prompt"),
+                    training=told.get("training"),
+                    diversity=told.get("diversity"),
+                    kid=told.get("kid"),
+                    nearest=told.get("copy"),
+                    copies=copied,
+                )
+            )
     return found
+
+
+@dataclass(frozen=True)
+class PeoplesStanding:
+    """What people's votes say of a checkpoint over all axes; None where nobody voted or ticked."""
+
+    checkpoint: str
+    chance: float | None
+    low: float | None
+    high: float | None
+    votes: int
+    judged: int
+    mismatches: int | None
+
+
+def peoples_standings(results: StudyResults) -> list[PeoplesStanding]:
+    """Return the checkpoints that people judged, the one most likely to win a vote first."""
+    board = results.leaderboard
+    rows = board[(board.axis == OVERALL) & ((board.people_votes > 0) | (board.people_judged > 0))]
+    ordered = rows.sort_values(["people", "rank"], ascending=[False, True], na_position="last")
+
+    def told(value: Any) -> float | None:
+        return float(value) if value == value else None  # noqa: PLR0124 - missing numbers differ from themselves
+
+    return [
+        PeoplesStanding(
+            checkpoint=str(row.checkpoint),
+            chance=told(row.people),
+            low=told(row.people_low),
+            high=told(row.people_high),
+            votes=int(row.people_votes),
+            judged=int(row.people_judged),
+            mismatches=int(row.people_mismatches) if row.people_judged else None,
+        )
+        for row in ordered.itertuples()
+    ]
+
+
+def peoples_agreements(results: StudyResults) -> list[Agreement]:
+    """Return how far raters agree with each other and with the scorer, of what more than one of them judged."""
+    import pandas as pd
+
+    from ti_pipeline.evaluation.people import agreements
+
+    if results.votes.empty or not results.evaluation_scores:
+        return []
+    return agreements(results.votes, pd.concat(list(results.evaluation_scores.values()), ignore_index=True))
 
 
 def standings(results: StudyResults, axis: str) -> list[Standing]:

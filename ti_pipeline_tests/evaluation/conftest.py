@@ -1,5 +1,6 @@
 """A tiny random base, embeddings for it, and cells to render."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ def embeddings() -> dict[str, Embedding]:
     return {f"v-{step}": Embedding("ember", torch.randn((3, 32), generator=generator), step=step) for step in (1, 2)}
 
 
+@pytest.fixture
+def vectors(embeddings: dict[str, Embedding]) -> dict[str, torch.Tensor]:
+    """Vectors by the hash that `cell` gives to a checkpoint's file."""
+    return {sha256_for(checkpoint): embedding.vectors for checkpoint, embedding in embeddings.items()}
+
+
+def sha256_for(checkpoint: str) -> str:
+    return hashlib.sha256(checkpoint.encode()).hexdigest()
+
+
 def cell(**changes: Any) -> Cell:
     return Cell(
         **{
@@ -45,7 +56,7 @@ def cell(**changes: Any) -> Cell:
             "prompt": "ember, wolf",
             "negative": "",
             "token": "ember",
-            "embedding_sha256": "0" * 64,
+            "embedding_sha256": sha256_for(changes.get("checkpoint", "v-1")),
             "clip_skip": 1,
             "long_prompts": "cut",
             "base_identity": "1" * 64,

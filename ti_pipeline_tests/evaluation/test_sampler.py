@@ -9,10 +9,10 @@ from PIL import Image
 
 from ti_pipeline.evaluation import sampler
 from ti_pipeline.evaluation.infotext import parse_infotext
-from ti_pipeline.evaluation.sampler import draw_pictures, render_cells
+from ti_pipeline.evaluation.sampler import Suite, draw_pictures, render_suites
 from ti_pipeline.inversion.base_models import Base
 from ti_pipeline.inversion.embedding_files import Embedding, save_safetensors
-from ti_pipeline_tests.evaluation.conftest import cell
+from ti_pipeline_tests.evaluation.conftest import cell, sha256_for
 
 SAMPLERS = ("DDIM", "Euler a", "DPM++ 2M Karras")
 
@@ -30,7 +30,13 @@ def pipeline(base_folder: Path):
 @pytest.mark.parametrize("kind", [{}, {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_cell_equals_diffusers_own_pipeline(
-    name: str, kind: dict[str, str], pipeline, base: Base, embeddings: dict[str, Embedding], tmp_path: Path
+    name: str,
+    kind: dict[str, str],
+    pipeline,
+    base: Base,
+    embeddings: dict[str, Embedding],
+    vectors: dict[str, torch.Tensor],
+    tmp_path: Path,
 ) -> None:
     """The peer: StableDiffusionPipeline with the embedding loaded by its own load_textual_inversion."""
     import diffusers
@@ -59,38 +65,69 @@ def test_a_cell_equals_diffusers_own_pipeline(
         cell(sampler=name, steps=5, negative="blurry"),
         cell(sampler=name, steps=5, seed=7, value="lion", prompt="ember, lion", checkpoint="v-2"),
     ]
-    ours = draw_pictures(wanted, base=base, embeddings=embeddings)
+    ours = draw_pictures(wanted, base=base, vectors=vectors)
     assert np.abs(ours[0].astype(int) - (theirs * 255).round().astype(int)).max() <= 2
 
 
+def test_two_embeddings_in_one_prompt_equal_diffusers_own_pipeline(
+    pipeline, base: Base, embeddings: dict[str, Embedding], vectors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    from diffusers import DDIMScheduler
+
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    for checkpoint, name in (("v-1", "ember"), ("v-2", "style-of")):
+        save_safetensors(tmp_path / f"{name}.safetensors", embeddings[checkpoint])
+        pipeline.load_textual_inversion(str(tmp_path / f"{name}.safetensors"), token=name)
+    theirs = pipeline(
+        "ember, wolf, style-of",
+        negative_prompt="style-of",
+        num_inference_steps=4,
+        guidance_scale=7.0,
+        height=64,
+        width=64,
+        generator=torch.Generator().manual_seed(6),
+        output_type="np",
+    ).images[0]
+    others = (("style-of", sha256_for("v-2")),)
+    one = cell(prompt="ember, wolf, style-of", negative="style-of", others=others)
+    ours = draw_pictures([one, cell()], base=base, vectors=vectors)
+    assert np.abs(ours[0].astype(int) - (theirs * 255).round().astype(int)).max() <= 2
+
+
+def test_a_long_prompt_is_encoded_in_chunks_that_stand_in_one_batch_with_short_ones(
+    base: Base, vectors: dict[str, torch.Tensor]
+) -> None:
+    words = "wolf, " * 60
+    long, cut = (cell(prompt=words + "ember", long_prompts=how) for how in ("chunks", "cut"))
+    other_end = cell(prompt=words + "city, sea", long_prompts="chunks")
+    cut_other_end = cell(prompt=words + "city, sea", long_prompts="cut")
+    found = draw_pictures([long, other_end, cut, cut_other_end, cell()], base=base, vectors=vectors).astype(int)
+    for index, one in enumerate((long, other_end, cut, cut_other_end, cell())):
+        assert np.abs(draw_pictures([one], base=base, vectors=vectors)[0].astype(int) - found[index]).max() <= 1
+    assert np.abs(found[0] - found[1]).max() > 2, "what is said beyond 75 tokens must be seen"
+    assert np.abs(found[2] - found[3]).max() == 0, "what is cut off cannot be"
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_picture_does_not_depend_on_its_batch(name: str, base: Base, embeddings: dict[str, Embedding]) -> None:
+def test_a_picture_does_not_depend_on_its_batch(name: str, base: Base, vectors: dict[str, torch.Tensor]) -> None:
     cells = [cell(sampler=name, seed=seed, checkpoint=c) for seed in (1, 2) for c in ("v-1", "v-2")]
-    together = draw_pictures(cells, base=base, embeddings=embeddings)
+    together = draw_pictures(cells, base=base, vectors=vectors)
     for index, one in enumerate(cells):
-        alone = draw_pictures([one], base=base, embeddings=embeddings)[0]
+        alone = draw_pictures([one], base=base, vectors=vectors)[0]
         assert np.abs(alone.astype(int) - together[index].astype(int)).max() <= 1
     assert np.abs(together[0].astype(int) - together[1].astype(int)).max() > 2, "checkpoints must differ"
 
 
-def render(cells, base, embeddings, root: Path, **options):
-    return render_cells(
-        cells,
-        load=lambda: (base, embeddings),
-        root=root,
-        folder="evaluation/s/v",
-        batch_size=4,
-        infotext_extra={"Study": "s"},
-        study_fingerprint="f" * 64,
-        **options,
-    )
+def render(cells, base, vectors, root: Path, **options):
+    suite = Suite(cells, "evaluation/s/v", base="tiny", study="s", study_fingerprint="f" * 64)
+    return render_suites([suite], load=lambda: (base, vectors), root=root, batch_size=4, **options)[0]
 
 
 def test_rendering_goes_on_where_it_stopped(
-    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = [cell(seed=seed, steps=2) for seed in range(3)]
-    table = render(cells[:2], base, embeddings, tmp_path)
+    table = render(cells[:2], base, vectors, tmp_path)
     (tmp_path / table.path[0]).write_bytes(b"half a pic")
     drawn: list[str] = []
     real = sampler.draw_pictures
@@ -100,25 +137,53 @@ def test_rendering_goes_on_where_it_stopped(
         return real(batch, **options)
 
     monkeypatch.setattr(sampler, "draw_pictures", watched)
-    table = render(cells, base, embeddings, tmp_path)
+    table = render(cells, base, vectors, tmp_path)
     assert sorted(drawn) == sorted([cells[0].cell, cells[2].cell])
     assert len(table) == 3
     with Image.open(tmp_path / table.path[0]) as picture:
         assert picture.info["ti_study"] == "f" * 64
         said = parse_infotext(picture.info["parameters"])
-    assert said["TI hashes"] == "ember: 000000000000"
+    assert said["TI hashes"] == f"ember: {cells[0].embedding_sha256[:12]}"
     assert said["Size"] == "64x64"
+    assert said["Study hash"] == "f" * 10
     assert "Clip skip" not in said
 
 
-def test_pictures_nobody_asks_for_are_removed(base: Base, embeddings: dict[str, Embedding], tmp_path: Path) -> None:
-    render([cell(steps=1), cell(steps=1, seed=9)], base, embeddings, tmp_path)
-    table = render([cell(steps=1)], base, embeddings, tmp_path)
+def test_variants_of_one_base_share_batches_and_keep_their_own_folders(
+    base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sizes, told = sampler.draw_pictures, [], []
+
+    def watched(batch, **options):
+        sizes.append(len(batch))
+        return real(batch, **options)
+
+    monkeypatch.setattr(sampler, "draw_pictures", watched)
+    suites = [
+        Suite([cell(variant="v", seed=seed, steps=1) for seed in range(3)], "evaluation/s/v"),
+        Suite([cell(variant="w", seed=seed, steps=1, checkpoint="v-2") for seed in range(5)], "evaluation/s/w"),
+    ]
+    tables = render_suites(
+        suites,
+        load=lambda: (base, vectors),
+        root=tmp_path,
+        batch_size=4,
+        progress=lambda done, of, what: told.append((done, of)),
+    )
+    assert sizes == [4, 4]
+    assert told == [(0, 8), (4, 8), (8, 8)]
+    assert [set(table.variant) for table in tables] == [{"v"}, {"w"}]
+    assert [len(list((tmp_path / suite.folder).glob("*.png"))) for suite in suites] == [3, 5]
+
+
+def test_pictures_nobody_asks_for_are_removed(base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    render([cell(steps=1), cell(steps=1, seed=9)], base, vectors, tmp_path)
+    table = render([cell(steps=1)], base, vectors, tmp_path)
     assert [p.name for p in (tmp_path / "evaluation/s/v").glob("*.png")] == [Path(table.path[0]).name]
 
 
 def test_when_memory_runs_out_the_batch_is_halved(
-    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, sizes = sampler.draw_pictures, []
 
@@ -129,23 +194,23 @@ def test_when_memory_runs_out_the_batch_is_halved(
         return real(batch, **options)
 
     monkeypatch.setattr(sampler, "draw_pictures", small)
-    assert len(render([cell(seed=seed, steps=1) for seed in range(4)], base, embeddings, tmp_path)) == 4
+    assert len(render([cell(seed=seed, steps=1) for seed in range(4)], base, vectors, tmp_path)) == 4
     assert sizes == [4, 2, 1, 1, 1, 1], "what was too much once is not tried again"
 
 
 def test_one_picture_that_is_too_much_is_an_error(
-    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(batch, **options):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(sampler, "draw_pictures", never)
     with pytest.raises(torch.OutOfMemoryError):
-        render([cell(seed=seed) for seed in range(2)], base, embeddings, tmp_path)
+        render([cell(seed=seed) for seed in range(2)], base, vectors, tmp_path)
 
 
 def test_a_prompt_is_encoded_once_per_checkpoint_over_all_batches(
-    base: Base, embeddings: dict[str, Embedding], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ti_pipeline.inversion import conditioning
 
@@ -156,15 +221,15 @@ def test_a_prompt_is_encoded_once_per_checkpoint_over_all_batches(
         return real(base, prompts, vectors, **options)
 
     monkeypatch.setattr(conditioning, "encode_prompts", watched)
-    render([cell(seed=s, checkpoint=c, steps=1) for c in ("v-1", "v-2") for s in range(5)], base, embeddings, tmp_path)
+    render([cell(seed=s, checkpoint=c, steps=1) for c in ("v-1", "v-2") for s in range(5)], base, vectors, tmp_path)
     assert sorted(encoded) == ["", "", "ember, wolf", "ember, wolf"]
 
 
 def test_no_damage_to_a_picture_stops_a_run_or_passes_as_finished(
-    base: Base, embeddings: dict[str, Embedding], tmp_path: Path
+    base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     one = cell(steps=1)
-    path = tmp_path / render([one], base, embeddings, tmp_path).path[0]
+    path = tmp_path / render([one], base, vectors, tmp_path).path[0]
     whole, draws = path.read_bytes(), random.Random(1)
     with Image.open(path) as picture:
         pixels = picture.tobytes()

@@ -212,7 +212,8 @@ def evaluation_tables(root):
                     cells.append(
                         where
                         | {"sampler": "DDIM", "steps": 20, "cfg": 7.0, "size": 64, "prompt": "p", "negative": ""}
-                        | {"path": "p.png", "sha256": "0"}
+                        | {"path": "p.png", "sha256": "0", "clip_skip": 1, "base": "base", "token": "t"}
+                        | {"embedding_sha256": "0" * 64}
                     )
                     right = float(n >= WRONG[axis, variant][place])
                     judged.append(where | {"metric": "match", "score": right, "read_as": value})
@@ -222,7 +223,8 @@ def evaluation_tables(root):
             grids.append(
                 {
                     "grid": name, "axis": axis, "variant": variant, "seed": 6, "sampler": "DDIM", "size": 64, "rows": 2,
-                    "columns": 2, "missing": 0, "path": f"evaluation/tiny/grids/{name}.png",
+                    "columns": 2, "missing": 0, "path": f"evaluation/tiny/grids/{name}.png", "tiles": 0,
+                    "x": "value", "y": "checkpoint", "fixed": f"{axis} · seed 6 · DDIM, 20 steps, CFG 7 · 64 px",
                 }
             )  # fmt: skip
         images[variant] = frame("evaluation_images", cells)
@@ -236,13 +238,15 @@ def evaluation_tables(root):
                 "axis": "overall", "variant": variant, "checkpoint": checkpoint, "step": int(step), "score": score,
                 "low": low, "high": high, "pictures": 8, "mismatches": wrong, "rank": rank, "best": rank == 1,
                 "tied": high >= 0.875, "behind": 0.875 - score, "behind_low": 0.1, "behind_high": 0.6, "p": 0.031,
-                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10",
+                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10", "people_votes": 0,
+                "people_judged": 0,
             }
         )  # fmt: skip
     return {
         "evaluation_images": images,
         "evaluation_scores": scores,
         "evaluation_grids": frame("evaluation_grids", grids),
+        "votes": TABLES["votes"].empty(),
         "leaderboard": frame(
             "leaderboard", [row | {"axis": axis} for axis in ("clothing", "overall", "species") for row in board]
         ),

@@ -263,3 +263,19 @@ def test_curations_with_unreached_shares_within_tolerance_are_not_warned_of(resu
     text = Page(render_report(dataclasses.replace(results, training_set=frame("training_set", rows)))).text
     assert "the share of solo" not in text
     assert "the share of text is 100.0%, wanted 90.0%" in text
+
+
+def test_peoples_verdicts_stand_there_once_somebody_voted(results, page_text):
+    assert "People's verdicts" not in page_text
+    one = {"axis": "species", "value": "wolf", "seed": 6, "kind": "pair", "first": "a-20", "second": "b-20"}
+    cells = {"first_cell": "species-a-20-0", "second_cell": "species-b-20-0"}
+    said = [one | cells | {"vote": str(n), "rater": n, "at": "2026-11-23T00:00:00Z", "choice": "first"} for n in "xyz"]
+    told = {"people": 0.75, "people_low": 0.5, "people_high": 0.9, "people_votes": 3, "people_judged": 4}
+    best = (results.leaderboard.axis == "overall") & (results.leaderboard.checkpoint == "a-20")
+    board = results.leaderboard.copy()
+    for name, value in (told | {"people_mismatches": 1}).items():
+        board.loc[best, name] = value
+    text = Page(render_report(dataclasses.replace(results, votes=frame("votes", said), leaderboard=board))).text
+    assert "by x, y, z, without names on the pictures" in text
+    assert "a-20 75 % 50–90 % 3 1, 4" in text
+    assert "b-20 " not in text.split("chance to win 95 % interval")[1].split("Flicker")[0]
