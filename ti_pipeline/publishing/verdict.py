@@ -20,10 +20,12 @@ __all__ = [
     "Measures",
     "Mismatches",
     "Standing",
+    "ValueMismatches",
     "Verdict",
     "boards",
     "measures",
     "mismatches",
+    "mismatches_by_value",
     "peoples_agreements",
     "peoples_standings",
     "place_of",
@@ -90,6 +92,19 @@ class Mismatches:
     steps: list[int]
     counts: list[int]
     pictures: int
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.counts))
+
+
+@dataclass(frozen=True)
+class ValueMismatches:
+    """One checkpoint's mismatches on one axis: a count per value, in the order in which the suite asks for them."""
+
+    axis: str
+    checkpoint: str
+    values: list[str]
+    counts: list[int]
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.counts))
@@ -257,4 +272,23 @@ def mismatches(results: StudyResults) -> list[Mismatches]:
                 )
             )
     order = list(dict.fromkeys(row.axis for row in found))
+    return sorted(found, key=lambda row: order.index(row.axis))
+
+
+def mismatches_by_value(results: StudyResults) -> list[ValueMismatches]:
+    """Return how many pictures of each value missed, for every axis and checkpoint, axis after axis, by step."""
+    found: list[ValueMismatches] = []
+    for scores in results.evaluation_scores.values():
+        judged = scores[scores.metric == "match"]
+        for (axis, _, checkpoint), rows in judged.groupby(["axis", "step", "checkpoint"], sort=True):
+            wrong = rows.assign(wrong=rows.score < 1).groupby("value", sort=False).wrong.sum()
+            found.append(
+                ValueMismatches(
+                    axis=str(axis),
+                    checkpoint=str(checkpoint),
+                    values=[str(value) for value in wrong.index],
+                    counts=[int(n) for n in wrong],
+                )
+            )
+    order = [row.axis for row in mismatches(results)]
     return sorted(found, key=lambda row: order.index(row.axis))

@@ -15,8 +15,18 @@ from PIL import Image
 
 from ti_pipeline.publishing.pictures import PAGE_BYTES, picture, shrunk
 from ti_pipeline.publishing.report import render_report, write_report
+from ti_pipeline.publishing.verdict import mismatches_by_value
 from ti_pipeline.schemas import TABLES
-from ti_pipeline_tests.publishing.conftest import ARTIST, HOSTILE_TAGS, OVERALL, build_results, frame, with_people
+from ti_pipeline_tests.publishing.conftest import (
+    ARTIST,
+    AXES,
+    HOSTILE_TAGS,
+    OVERALL,
+    WRONG,
+    build_results,
+    frame,
+    with_people,
+)
 
 _VOID = {"meta", "img", "input", "br", "link", "hr"}
 _INLINE = {"bdi", "span", "strong", "a", "i"}
@@ -276,3 +286,15 @@ def test_peoples_verdicts_stand_there_once_somebody_voted(results, page_text):
     assert "a-10, b-10; a-20, b-20." in " ".join(text.split()).replace(" ; ", "; ").replace(" .", ".")
     met = voted.votes[voted.votes["first"] == "a-20"]
     assert "never met" not in Page(render_report(dataclasses.replace(voted, votes=met))).text
+
+
+def test_mismatches_are_counted_for_every_value_in_its_order(results, page_text):
+    found = {(row.axis, row.checkpoint): (row.values, row.counts) for row in mismatches_by_value(results)}
+    # The fixture gets the first pictures wrong: both seeds of the first value, then those of the second.
+    assert found == {
+        (axis, f"{variant}-{step}"): (AXES[axis], [min(wrong, 2), max(wrong - 2, 0)])
+        for (axis, variant), counts in WRONG.items()
+        for step, wrong in zip((10, 20), counts, strict=True)
+    }
+    told = " ".join(page_text.split())
+    assert re.search(r"species\W+a-10\W+wolf; tiger\W+2, 1", told)
