@@ -12,7 +12,6 @@ import numpy as np
 from ti_pipeline.imaging.decode import Picture, PictureError, open_picture
 from ti_pipeline.imaging.duplicates import Look, duplicates_of, look_at
 from ti_pipeline.imaging.measures import (
-    LOOK_AT,
     LOOK_FOR_LETTERS_AT,
     averaged,
     detail,
@@ -20,6 +19,7 @@ from ti_pipeline.imaging.measures import (
     lettering,
     palette,
     perceptual_hashes,
+    reduced,
     sharpness,
     shrunk,
     simple_background,
@@ -82,7 +82,7 @@ def _failed(post_id: int, reason: str) -> dict[str, Any]:
 def measured(post_id: int, picture: Picture, text_detector: TextDetector | None = None) -> tuple[dict[str, Any], Look]:
     """Return the audit row of a decoded picture, and its look for finding duplicates."""
     larger = averaged(picture.rgb, LOOK_FOR_LETTERS_AT)
-    pixels = shrunk(larger, LOOK_AT)
+    pixels = reduced(larger)
     grey = grey_levels(pixels)
     hashes = perceptual_hashes(grey)
     row = {
@@ -103,7 +103,7 @@ def measured(post_id: int, picture: Picture, text_detector: TextDetector | None 
         "lettering": (
             text_detector.share(np.asarray(picture.rgb))
             if text_detector
-            else lettering(shrunk(grey_levels(larger), LOOK_FOR_LETTERS_AT))
+            else lettering(shrunk(grey_levels(np.asarray(larger)), LOOK_FOR_LETTERS_AT))
         ),
         "palette": palette(pixels),
         "phash": f"{hashes[0]:016x}",
