@@ -15,6 +15,7 @@ from ti_pipeline.imaging.measures import (
     LOOK_FOR_LETTERS_AT,
     averaged,
     detail,
+    focal_box,
     grey_levels,
     lettering,
     palette,
@@ -25,6 +26,7 @@ from ti_pipeline.imaging.measures import (
     simple_background,
 )
 from ti_pipeline.imaging.threads import in_threads
+from ti_pipeline.imaging.told_by_tags import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -36,9 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_images", "measured"]
 
+_SIDES = ("left", "top", "right", "bottom")
+
 
 def audit_images(
     images: pd.DataFrame,
+    post_tags: pd.DataFrame | None = None,
     *,
     root: Path,
     text_detector: TextDetector | None = None,
@@ -47,7 +52,8 @@ def audit_images(
     """Return the `image_audit` table: one row per row of the `images` table, in its order, but for dropped posts.
 
     A kept post without a picture, or with one that cannot be used, is a row with status `failed` and the reason.
-    Lettering is measured by `text_detector` where there is one, else by the heuristic `measures.lettering`.
+    How many subjects a picture has is told by `post_tags` alone, where they are given. Lettering is measured by
+    `text_detector` where there is one, else by the heuristic `measures.lettering`.
     """
     import pyarrow as pa
 
@@ -70,7 +76,12 @@ def audit_images(
     )
     looks = {row["post_id"]: look for row, look in results if look is not None}
     copies = duplicates_of(list(looks), list(looks.values()))
-    rows = [row | {"duplicate_of": copies.get(row["post_id"])} for row, _ in results]
+    tags = {} if post_tags is None else post_tags.groupby("post_id").tag.agg(frozenset).to_dict()
+    rows = [
+        row | {"duplicate_of": copies.get(post_id), "subjects": subjects(tags.get(post_id, frozenset()))}
+        for row, _ in results
+        for post_id in (row["post_id"],)
+    ]
     schema = TABLES["image_audit"].arrow_schema()
     return from_arrow(pa.Table.from_pylist(rows, schema=schema))
 
@@ -103,8 +114,9 @@ def measured(post_id: int, picture: Picture, text_detector: TextDetector | None 
         "lettering": (
             text_detector.share(np.asarray(picture.rgb))
             if text_detector
-            else lettering(shrunk(grey_levels(np.asarray(larger)), LOOK_FOR_LETTERS_AT))
+            else lettering(shrunk(np.asarray(larger.convert("L")), LOOK_FOR_LETTERS_AT))
         ),
+        **{f"focal_{side}": share for side, share in zip(_SIDES, focal_box(grey), strict=True)},
         "palette": palette(pixels),
         "phash": f"{hashes[0]:016x}",
     }
