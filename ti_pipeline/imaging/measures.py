@@ -142,7 +142,7 @@ def simple_background(pixels: NDArray[np.uint8]) -> float:
         mask = (areas == area).astype(np.uint8)
         if np.linalg.norm(_mean(lab, mask) - colour) <= _SAME_BACKGROUND:
             covered += int(np.count_nonzero(mask))
-    return covered / areas.size
+    return float(covered / areas.size)
 
 
 def _border(array: NDArray[Any]) -> NDArray[Any]:
