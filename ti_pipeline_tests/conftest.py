@@ -10,6 +10,8 @@ import pytest
 
 # Models in tests are tiny: on one thread they are faster than on several that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Read when libraries are imported: no test takes a model from the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # How long an example takes says nothing about whether it is right.
 hypothesis.settings.register_profile("no deadline", deadline=None, derandomize=True)

@@ -1,9 +1,6 @@
 """What goes wrong in people's runs: each has a decided outcome, and the message says what to do."""
 
 import json
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -115,26 +112,13 @@ def test_a_broken_study_is_named_with_its_line(tmp_path: Path, pictures: Path) -
 
 def killed_during(graph: Graph, job: str, key: str, sign: str) -> None:
     """Start a job and kill it, with everything it started, once its log shows `sign`."""
-    process = subprocess.Popen(
-        graph.command("job", "execute", "-m", "ti_pipeline.definitions", "-j", job, *job_tags(key)),
-        cwd=graph.studies,
-        env=graph.process_environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if sign in line:
-            break
-    else:
-        pytest.fail("the job ended before it could be killed:\n" + "".join(seen)[-3000:])
-    os.killpg(process.pid, signal.SIGKILL)
-    process.stdout.close()
-    process.wait()
+    with graph.started("job", "execute", "-m", "ti_pipeline.definitions", "-j", job, *job_tags(key)) as (_, lines):
+        seen = []
+        for line in lines:
+            seen.append(line)
+            if sign in line:
+                return
+    pytest.fail("the job ended before it could be killed:\n" + "".join(seen)[-3000:])
 
 
 STEPS = [
@@ -153,7 +137,7 @@ def test_a_run_killed_in_every_step_ends_as_if_it_had_not_been(pictures: Path, t
     calm = Graph.new(tmp_path / "calm", study(pictures, steps=60))
     rough = Graph.new(tmp_path / "rough", study(pictures, steps=60))
     for job, key in dict.fromkeys((job, key) for job, key, _ in STEPS):
-        calm.job(job, key)
+        calm.job(job, key, fresh=True)
         for other, _, sign in STEPS:
             if other == job:
                 killed_during(rough, job, key, sign)
