@@ -24,8 +24,6 @@ from typing import Any, TextIO
 import pandas as pd
 import pyarrow.parquet as pq
 
-from ti_pipeline.schemas import from_arrow
-
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
@@ -129,7 +127,13 @@ class Graph:
         return done.stdout
 
     def table(self, name: str, key: str) -> pd.DataFrame:
+        from ti_pipeline.schemas import from_arrow  # here, so that forked processes import it with their own variables
+
         return from_arrow(pq.read_table(self.data / "tables" / name / f"{key}.parquet"))
+
+
+# `asset materialize` starts a process for each step; jobs of this project do not, and one can be told not to.
+IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
 
 
 def job_tags(*keys: str) -> list[str]:
