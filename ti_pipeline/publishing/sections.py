@@ -82,7 +82,7 @@ def curation_facts(results: StudyResults) -> list[dict[str, Any]]:
 
 
 def pixels_and_tags(results: StudyResults) -> list[dict[str, Any]]:
-    """Return, per question that both answer, how many pictures pixels and tags agree on, and posts where they differ."""
+    """Return, per question that both answer, how often pixels and tags agree, and posts on which they do not."""
     from ti_pipeline.imaging.agreement import agreement
 
     table = agreement(results.image_audit, results.post_tags)
