@@ -27,8 +27,9 @@ import pyarrow.parquet as pq
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        *("dagster", "dagster._cli", "duckdb", "pandas", "pyarrow.parquet", "pandera", "scipy.optimize", "cv2"),
-        *("matplotlib.pyplot", "torch", "transformers", "safetensors.torch"),
+        *("dagster", "dagster._cli", "alembic.command", "sqlalchemy.dialects.sqlite", "upath", "duckdb", "pandas"),
+        *("pandera.pandas", "pyarrow.dataset", "pyarrow.parquet", "scipy.optimize", "cv2", "matplotlib.pyplot"),
+        *("torch", "transformers", "safetensors.torch"),
         "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
     ]
 )
