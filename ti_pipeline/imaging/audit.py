@@ -12,6 +12,7 @@ import numpy as np
 from ti_pipeline.imaging.decode import Picture, PictureError, open_picture
 from ti_pipeline.imaging.duplicates import Look, duplicates_of, look_at
 from ti_pipeline.imaging.measures import (
+    LOOK_FOR_BACKGROUND_AT,
     LOOK_FOR_LETTERS_AT,
     averaged,
     detail,
@@ -110,7 +111,7 @@ def measured(post_id: int, picture: Picture, text_detector: TextDetector | None 
         "icc_profile": picture.profile,
         "sharpness": sharpness(grey),
         "detail": detail(grey),
-        "simple_background": simple_background(pixels),
+        "simple_background": simple_background(shrunk(pixels, LOOK_FOR_BACKGROUND_AT)),
         "lettering": (
             text_detector.share(np.asarray(picture.rgb))
             if text_detector
