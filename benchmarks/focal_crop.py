@@ -315,6 +315,7 @@ def main() -> None:
             spent["autocrop"] / spent["focal crop from pixels"], 2
         )
     print(spent, ratios, sep="\n")
+    busy = round(os.getloadavg()[0], 1)  # what else ran just now: it takes from the second core first
     over_cores = scaling(large[:60])
     for name, rates in over_cores.items():
         print(f"{name:14} {rates}")
@@ -327,7 +328,7 @@ def main() -> None:
         "quality": qualities,
         "processor milliseconds a picture": spent,
         "ratios": ratios,
-        "over cores": over_cores,
+        "over cores": over_cores | {"load average before": busy},
     }
     if arguments.autocrop is not None:
         result["autocrop sha256"] = sha256_of(arguments.autocrop)
