@@ -7,7 +7,8 @@ that a square cannot hold all of it. The peer's file is read from the path given
     python benchmarks/focal_crop.py [--autocrop PATH] [--posts 100]
 
 Prints the shares of pictures whose head's centre lies in the central 60 % of the crop and whose whole head lies in it,
-then seconds of processor time; writes `benchmarks/results/<date>-focal_crop.json`.
+then seconds of processor time, and how much faster all cores are than one; writes
+`benchmarks/results/<date>-focal_crop.json`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import importlib.util
 import io
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -38,10 +40,13 @@ from ti_pipeline.demo.posts import demo_posts
 from ti_pipeline.demo.styles import STYLES
 from ti_pipeline.demo.world import CONCEPTS
 from ti_pipeline.files import sha256_of, write_json
+from ti_pipeline.imaging.audit import audit_images
+from ti_pipeline.imaging.crop import CropJob, crop_pictures
 from ti_pipeline.imaging.cut import Source, cut_picture
 from ti_pipeline.imaging.focal import interest_map, place_box
 from ti_pipeline.imaging.measures import reduced
 from ti_pipeline.studies import CropSet, FocalWeights
+from ti_pipeline_tests.imaging.tables import images_table
 from ti_pipeline_tests.shared_data import PICTURES
 
 if TYPE_CHECKING:
@@ -120,6 +125,15 @@ def real_subjects() -> list[Subject]:
         rgb.crop(edge).save(stream, "PNG")
         found.append(Subject(stream.getvalue(), [(left, top, right, bottom)]))
     return found
+
+
+def mirrored(subject: Subject) -> Subject:
+    """Return a subject facing the other way: nearly all of the real animals face left, and a way might prefer that."""
+    rgb = subject.rgb()
+    stream = io.BytesIO()
+    rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(stream, "PNG")
+    heads = [(rgb.width - right, top, rgb.width - left, bottom) for left, top, right, bottom in subject.heads]
+    return Subject(stream.getvalue(), heads)
 
 
 Square = tuple[float, float, float]
@@ -239,6 +253,42 @@ def _from_pixels(rgb: Image.Image) -> Image.Image:
     return rgb.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
+def scaling(subjects: Sequence[Subject], rounds: int = 5) -> dict[str, Any]:
+    """Return pictures per second of the audit and of cropping on one core and on all, the best of several rounds.
+
+    Both work in as many threads as this process may use cores. What they leave must not depend on that.
+    """
+    every = sorted(os.sched_getaffinity(0))
+    best: dict[str, dict[str, float]] = {"audit": {}, "crops": {}}
+    left: dict[str, set[str]] = {"audit": set(), "crops": set()}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for number, subject in enumerate(subjects):
+            (root / f"{number}.jpg").write_bytes(subject.data)
+        images = images_table({number: f"{number}.jpg" for number in range(len(subjects))})
+        chosen = images[["post_id", "path"]].assign(curation="default", kept=True, split="train")
+        for _ in range(rounds):
+            for used in (every[:1], every):
+                os.sched_setaffinity(0, used)
+                jobs = {
+                    "audit": lambda: audit_images(images, root=root),
+                    "crops": lambda: crop_pictures(chosen, [CropJob("crops", CropSet(size=SIZE))], root=root)[0],
+                }
+                for name, job in jobs.items():
+                    shutil.rmtree(root / "crops", ignore_errors=True)
+                    start = time.perf_counter()
+                    table = job()
+                    rate = len(subjects) / (time.perf_counter() - start)
+                    best[name][str(len(used))] = max(rate, best[name].get(str(len(used)), 0.0))
+                    left[name].add(table.to_json() + "".join(map(sha256_of, sorted((root / "crops").glob("*.png")))))
+    assert all(len(outcomes) == 1 for outcomes in left.values())
+    return {
+        name: {f"pictures a second on {count} cores": round(rate, 1) for count, rate in rates.items()}
+        | {"ratio": round(max(rates.values()) / rates["1"], 2)}
+        for name, rates in best.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--autocrop", type=Path, help="A1111's modules/textual_inversion/autocrop.py")
@@ -249,11 +299,14 @@ def main() -> None:
     ways = {"focal crop": by_us, "centre": by_centre, "best possible": by_truth}
     if autocrop is not None:
         ways["autocrop without its face model"] = by_autocrop(autocrop)
-    sets = {"drawn": drawn_subjects(arguments.posts)} | ({"real": real_subjects()} if PICTURES.is_dir() else {})
+    sets = {"drawn": drawn_subjects(arguments.posts)}
+    if PICTURES.is_dir():
+        sets["real"] = real_subjects()
+        sets["real, mirrored"] = list(map(mirrored, sets["real"]))
     qualities = {name: {way: quality(s, place) for way, place in ways.items()} for name, s in sets.items()}
     for name, by_way in qualities.items():
         for way, shares in by_way.items():
-            print(f"{name:6} {len(sets[name]):5} pictures  {way:32} {shares}")
+            print(f"{name:14} {len(sets[name]):5} pictures  {way:32} {shares}")
     large = [subject for subject in sets["drawn"] if min(subject.rgb().size) >= SIZE]
     spent = speed(large[:60], autocrop)
     ratios = {"end to end over pillow alone": round(spent["end to end"] / spent["pillow alone"], 3)}
@@ -262,6 +315,10 @@ def main() -> None:
             spent["autocrop"] / spent["focal crop from pixels"], 2
         )
     print(spent, ratios, sep="\n")
+    busy = round(os.getloadavg()[0], 1)  # what else ran just now: it takes from the second core first
+    over_cores = scaling(large[:60])
+    for name, rates in over_cores.items():
+        print(f"{name:14} {rates}")
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "pillow": PIL.__version__}
     result: dict[str, Any] = {
         "seed": SEED,
@@ -271,6 +328,7 @@ def main() -> None:
         "quality": qualities,
         "processor milliseconds a picture": spent,
         "ratios": ratios,
+        "over cores": over_cores | {"load average before": busy},
     }
     if arguments.autocrop is not None:
         result["autocrop sha256"] = sha256_of(arguments.autocrop)

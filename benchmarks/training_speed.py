@@ -106,16 +106,17 @@ def sd15_parts(*, smoke: bool = False) -> dict[str, Any]:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     channels = (64, 64, 64, 64) if smoke else (320, 640, 1280, 1280)
+    width = 96 if smoke else 768
     text = CLIPTextConfig(
         vocab_size=49408,
-        hidden_size=768,
-        intermediate_size=3072,
+        hidden_size=width,
+        intermediate_size=4 * width,
         num_hidden_layers=2 if smoke else 12,
         num_attention_heads=12,
     )
     return {
         "unet": UNet2DConditionModel(
-            sample_size=64, cross_attention_dim=768, attention_head_dim=8, block_out_channels=channels
+            sample_size=64, cross_attention_dim=width, attention_head_dim=8, block_out_channels=channels
         ),
         "text_encoder": CLIPTextModel(text),
         "vae": AutoencoderKL(

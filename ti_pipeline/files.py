@@ -41,8 +41,9 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as UTF-8 JSON, sorted and indented (so that it diffs), atomically."""
-    with write_atomically(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    with write_atomically(path) as aside, aside.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=2, sort_keys=True, ensure_ascii=False)  # piece by piece: never whole in memory
+        stream.write("\n")
 
 
 def write_parquet(path: UPath, table: pa.Table) -> None:

@@ -108,6 +108,7 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
                 "detail",
                 "simple_background",
                 "lettering",
+                *(f"focal_{side}" for side in ("left", "top", "right", "bottom")),
                 "palette",
                 "phash",
             ),
@@ -115,6 +116,7 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         ),
         "status": (("images", "status"), ("images", "path")),
         "reason": (("images", "reason"), ("images", "path")),
+        "subjects": (("post_tags", "tag"),),
         "duplicate_of": (("images", "path"), ("images", "post_id")),
     },
     "training_set": {
@@ -138,7 +140,6 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "solo": (("post_tags", "tag"),),
         "simple_background": (("post_tags", "tag"),),
         "text": (("post_tags", "tag"),),
-        "subjects": (("post_tags", "tag"),),
     },
     "crops": {
         "post_id": (("training_set", "post_id"),),

@@ -278,6 +278,18 @@ _PICTURES = (
                 high=1,
             ),
             Column("lettering", "float64", "share that lines of letters cover", nullable=True, low=0, high=1),
+            Column("subjects", "int64", "subjects by tags, of a group at least so many", nullable=True, low=0),
+            *(
+                Column(
+                    f"focal_{side}",
+                    "float64",
+                    f"{side} of the most salient box, share of the side",
+                    nullable=True,
+                    low=0,
+                    high=1,
+                )
+                for side in ("left", "top", "right", "bottom")
+            ),
             Column("palette", "strings", "up to five colours, #rrggbb, commonest first", nullable=True),
             Column("phash", "string", "64-bit perceptual hash, 16 hex digits", nullable=True),
             Column("duplicate_of", "int64", "smaller post id of its near-duplicate group", nullable=True),
@@ -297,7 +309,6 @@ _PICTURES = (
             Column("solo", "bool", "tagged solo"),
             Column("simple_background", "bool", "tagged with a simple background"),
             Column("text", "bool", "tagged as having lettering"),
-            Column("subjects", "int64", "subjects by tags, of a group at least so many", nullable=True, low=0),
         ),
         key=("curation", "post_id"),
     ),

@@ -10,6 +10,8 @@ import pytest
 
 # Models in tests are tiny: on one thread they are faster than on several that wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Read when libraries are imported: no test takes a model from the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # How long an example takes says nothing about whether it is right.
 hypothesis.settings.register_profile("no deadline", deadline=None, derandomize=True)
@@ -17,9 +19,12 @@ hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first: a long one that starts last leaves a core idle until it ends."""
+    """Put files with slow tests first: a long one that starts last leaves a core idle until it ends.
+
+    The longest are those of the whole graph, which lie in no folder of their own.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, len(item.path.parts)))
 
 
 @pytest.fixture

@@ -1,17 +1,56 @@
-"""Runs the project as its users do: `dagster job execute` in a process of its own, with data and studies of its own."""
+"""Runs the project as its users do: `dagster job execute` in a process of its own, with data and studies of its own.
 
+Starting such a process takes longer than what most tests let it do: Dagster, torch and diffusers are imported. So the
+processes are forked from one that has imported them, and nothing of `ti_pipeline`, and does nothing else. Where one
+must be started as people do (`fresh`), another hash seed included, it is.
+"""
+
+import atexit
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 import pyarrow.parquet as pq
 
-from ti_pipeline.schemas import from_arrow
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        *("dagster", "dagster._cli", "alembic.command", "sqlalchemy.dialects.sqlite", "upath", "duckdb", "pandas"),
+        *("pandera.pandas", "pyarrow.dataset", "pyarrow.parquet", "scipy.optimize", "cv2", "matplotlib.pyplot"),
+        *("torch", "transformers", "safetensors.torch"),
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    ]
+)
+_TIMEOUT = 540
+
+
+def _dagster(arguments: list[str], folder: Path, environment: dict[str, str], output: Connection) -> None:
+    """Do what `dagster` does with its arguments, in a forked process, its output going to a pipe."""
+    os.setsid()
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(output.fileno(), stream.fileno())
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    from dagster._cli import main
+
+    sys.argv = ["dagster", *arguments]
+    try:
+        main()
+    finally:
+        atexit._run_exitfuncs()  # as at the end of any other process: forked ones leave them out
 
 
 @dataclass(frozen=True)
@@ -31,9 +70,6 @@ class Graph:
             (graph.studies / f"{name}.yaml").write_text(text, encoding="utf-8")
         return graph
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "dagster", *arguments]
-
     @property
     def process_environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("TI_", "DAGSTER_"))}
@@ -42,32 +78,63 @@ class Graph:
             "TI_DATA": str(self.data),
             "TI_STUDIES": str(self.studies),
             "DAGSTER_DISABLE_TELEMETRY": "1",
-            "HF_HUB_OFFLINE": "1",
             "TI_E621_PER_SECOND": "100",  # the emulator bears it, and only a site on this machine is asked so often
             **self.environment,
         }
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.studies,  # without DAGSTER_HOME, Dagster makes a home of its own where it is started
-            env=self.process_environment,
-            capture_output=True,
-            text=True,
-            timeout=540,
-            check=False,
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[tuple[ForkServerProcess, TextIO]]:
+        """Start `dagster` and yield its process and what it prints; it and all that it started is killed in the end."""
+        reader, writer = _FORKS.Pipe(duplex=False)
+        # Without DAGSTER_HOME, Dagster makes a home of its own where it is started.
+        process = _FORKS.Process(
+            target=_dagster, args=(list(arguments), self.studies, self.process_environment, writer)
         )
+        process.start()
+        writer.close()
+        try:
+            with reader, open(reader.fileno(), encoding="utf-8", errors="replace", closefd=False) as lines:
+                yield process, lines
+        finally:
+            with suppress(ProcessLookupError):  # it has ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.join()
 
-    def job(self, name: str, *keys: str, succeeds: bool = True) -> str:
+    def run(self, *arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run `dagster` with arguments to its end; both of its outputs are in `stdout`."""
+        if fresh:
+            return subprocess.run(
+                [sys.executable, "-m", "dagster", *arguments],
+                cwd=self.studies,
+                env=self.process_environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        with self.started(*arguments) as (process, lines):
+            late = threading.Timer(_TIMEOUT, process.kill)
+            late.start()
+            said = lines.read()
+            process.join()
+            late.cancel()
+        return subprocess.CompletedProcess(arguments, process.exitcode, said)
+
+    def job(self, name: str, *keys: str, succeeds: bool = True, fresh: bool = False) -> str:
         """Execute a job over one partition or a range; return everything it printed."""
-        tags = job_tags(*keys)
-        done = self.run("job", "execute", "-m", "ti_pipeline.definitions", "-j", name, *tags)
-        said = done.stdout + done.stderr
-        assert (done.returncode == 0) is succeeds, said[-6000:]
-        return said
+        done = self.run("job", "execute", "-m", "ti_pipeline.definitions", "-j", name, *job_tags(*keys), fresh=fresh)
+        assert (done.returncode == 0) is succeeds, done.stdout[-6000:]
+        return done.stdout
 
     def table(self, name: str, key: str) -> pd.DataFrame:
+        from ti_pipeline.schemas import from_arrow  # here, so that forked processes import it with their own variables
+
         return from_arrow(pq.read_table(self.data / "tables" / name / f"{key}.parquet"))
+
+
+# `asset materialize` starts a process for each step; jobs of this project do not, and one can be told not to.
+IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
 
 
 def job_tags(*keys: str) -> list[str]:

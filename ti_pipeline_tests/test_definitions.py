@@ -23,7 +23,7 @@ ASSETS = {
     "captions": {"posts", "post_tags", "tagger_tags", "vocabulary", "tag_implications"},
     "images": {"posts"},
     "provenance": {"posts", "images"},
-    "image_audit": {"images"},
+    "image_audit": {"images", "post_tags"},
     "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},
     "embedding": {"posts", "captions", "crops", "provenance", "training_set"} | POLICY,

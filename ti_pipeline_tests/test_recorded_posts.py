@@ -7,7 +7,7 @@ import pytest
 
 from ti_pipeline.partitions import SEPARATOR
 from ti_pipeline_tests.emulator import Emulator
-from ti_pipeline_tests.graph import Graph
+from ti_pipeline_tests.graph import IN_PROCESS, Graph
 from ti_pipeline_tests.shared_data import E621, needs_shared
 
 PAGES = ("posts_fluffy_rating-s_limit320.json", "posts_fluffy_rating-s_limit320_page_b2269211.json")
@@ -32,12 +32,11 @@ def recorded() -> list[dict]:
     return [post for page in PAGES for post in json.loads((E621 / page).read_text(encoding="utf-8"))["posts"]]
 
 
-def materialize(graph: Graph, *options: str) -> None:
+def materialize(graph: Graph, **config: object) -> None:
     assets = "posts,post_tags,tag_frequencies"
-    done = graph.run(
-        "asset", "materialize", "-m", "ti_pipeline.definitions", "--select", assets, "--partition", "fluffy", *options
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    command = ("asset", "materialize", "-m", "ti_pipeline.definitions", "--select", assets, "--partition", "fluffy")
+    done = graph.run(*command, "--config-json", json.dumps(IN_PROCESS | config))
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,7 @@ def test_the_tables_are_made_again_from_kept_answers_alone(graph: Graph) -> None
     before = graph.table("posts", "fluffy")
     path = graph.data / "tables" / "posts" / "fluffy.parquet"
     path.unlink()
-    materialize(alone, "--config-json", json.dumps({"ops": {"posts": {"config": {"ask_site": False}}}}))
+    materialize(alone, ops={"posts": {"config": {"ask_site": False}}})
     assert graph.table("posts", "fluffy").equals(before)
 
 

@@ -36,7 +36,7 @@ def test_a_run_in_two_processes_with_event_files(tmp_path: Path) -> None:
     (tmp_path / "none.yaml").write_text("ops: {embedding: {config: {processes: 0}}}")
     train = ("job", "execute", "-m", "ti_pipeline.definitions", "-j", "train", *job_tags("s__v4"), "--config")
     done = graph.run(*train, str(tmp_path / "run.yaml"))
-    assert done.returncode == 0, done.stderr[-6000:]
+    assert done.returncode == 0, done.stdout[-6000:]
     folder = graph.data / "embeddings" / "s" / "v4"
     (row,) = graph.table("embedding", "s__v4").itertuples()
     vectors = load_embedding(graph.data / row.safetensors_path).vectors
@@ -48,4 +48,4 @@ def test_a_run_in_two_processes_with_event_files(tmp_path: Path) -> None:
     assert len(told["attribution_sha256"]) == len(told["data_fingerprint"]) == 64
     refused = graph.run(*train, str(tmp_path / "none.yaml"))
     assert refused.returncode != 0
-    assert "processes" in refused.stderr
+    assert "processes" in refused.stdout

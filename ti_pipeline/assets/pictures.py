@@ -60,8 +60,10 @@ def provenance(
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "2"})
-def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame) -> dg.MaterializeResult[Any]:
+@dg.asset(**_COMMON | {"code_version": "3"})
+def image_audit(
+    context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame, post_tags: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
     """What each picture really is: decoded format and size, sharpness, detail, background, near-duplicates."""
     from ti_pipeline.imaging.audit import audit_images
     from ti_pipeline.imaging.text_detector import TextDetector
@@ -70,7 +72,7 @@ def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.
     model = loaded.study.audit.text_detector
     detector = TextDetector(loaded.path.parent / model) if model else None
     with store.work(reads=["images"]) as root:
-        table = audit_images(images, root=root, text_detector=detector, progress=LogProgress(context))
+        table = audit_images(images, post_tags, root=root, text_detector=detector, progress=LogProgress(context))
     failed = table.status != "ok"
     return dg.MaterializeResult(
         value=table,
@@ -82,7 +84,7 @@ def image_audit(context: dg.AssetExecutionContext, store: DataStore, images: pd.
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "3"}, deps=CATALOG)
+@dg.asset(**_COMMON | {"code_version": "4"}, deps=CATALOG)
 def training_set(
     context: dg.AssetExecutionContext,
     store: DataStore,

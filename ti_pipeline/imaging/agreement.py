@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ti_pipeline.imaging.curation import SIMPLE_BACKGROUND_TAGS, is_lettering
+from ti_pipeline.imaging.told_by_tags import SIMPLE_BACKGROUND_TAGS, is_lettering
 
 if TYPE_CHECKING:
     from collections.abc import Callable

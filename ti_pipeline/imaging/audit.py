@@ -12,19 +12,22 @@ import numpy as np
 from ti_pipeline.imaging.decode import Picture, PictureError, open_picture
 from ti_pipeline.imaging.duplicates import Look, duplicates_of, look_at
 from ti_pipeline.imaging.measures import (
-    LOOK_AT,
+    LOOK_FOR_BACKGROUND_AT,
     LOOK_FOR_LETTERS_AT,
     averaged,
     detail,
+    focal_box,
     grey_levels,
     lettering,
     palette,
     perceptual_hashes,
+    reduced,
     sharpness,
     shrunk,
     simple_background,
 )
 from ti_pipeline.imaging.threads import in_threads
+from ti_pipeline.imaging.told_by_tags import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -36,9 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_images", "measured"]
 
+_SIDES = ("left", "top", "right", "bottom")
+
 
 def audit_images(
     images: pd.DataFrame,
+    post_tags: pd.DataFrame | None = None,
     *,
     root: Path,
     text_detector: TextDetector | None = None,
@@ -47,7 +53,8 @@ def audit_images(
     """Return the `image_audit` table: one row per row of the `images` table, in its order, but for dropped posts.
 
     A kept post without a picture, or with one that cannot be used, is a row with status `failed` and the reason.
-    Lettering is measured by `text_detector` where there is one, else by the heuristic `measures.lettering`.
+    How many subjects a picture has is told by `post_tags` alone, where they are given. Lettering is measured by
+    `text_detector` where there is one, else by the heuristic `measures.lettering`.
     """
     import pyarrow as pa
 
@@ -70,7 +77,12 @@ def audit_images(
     )
     looks = {row["post_id"]: look for row, look in results if look is not None}
     copies = duplicates_of(list(looks), list(looks.values()))
-    rows = [row | {"duplicate_of": copies.get(row["post_id"])} for row, _ in results]
+    tags = {} if post_tags is None else post_tags.groupby("post_id").tag.agg(frozenset).to_dict()
+    rows = [
+        row | {"duplicate_of": copies.get(post_id), "subjects": subjects(tags.get(post_id, frozenset()))}
+        for row, _ in results
+        for post_id in (row["post_id"],)
+    ]
     schema = TABLES["image_audit"].arrow_schema()
     return from_arrow(pa.Table.from_pylist(rows, schema=schema))
 
@@ -82,7 +94,7 @@ def _failed(post_id: int, reason: str) -> dict[str, Any]:
 def measured(post_id: int, picture: Picture, text_detector: TextDetector | None = None) -> tuple[dict[str, Any], Look]:
     """Return the audit row of a decoded picture, and its look for finding duplicates."""
     larger = averaged(picture.rgb, LOOK_FOR_LETTERS_AT)
-    pixels = shrunk(larger, LOOK_AT)
+    pixels = reduced(larger)
     grey = grey_levels(pixels)
     hashes = perceptual_hashes(grey)
     row = {
@@ -99,12 +111,13 @@ def measured(post_id: int, picture: Picture, text_detector: TextDetector | None 
         "icc_profile": picture.profile,
         "sharpness": sharpness(grey),
         "detail": detail(grey),
-        "simple_background": simple_background(pixels),
+        "simple_background": simple_background(shrunk(pixels, LOOK_FOR_BACKGROUND_AT)),
         "lettering": (
             text_detector.share(np.asarray(picture.rgb))
             if text_detector
-            else lettering(shrunk(grey_levels(larger), LOOK_FOR_LETTERS_AT))
+            else lettering(shrunk(np.asarray(larger.convert("L")), LOOK_FOR_LETTERS_AT))
         ),
+        **{f"focal_{side}": share for side, share in zip(_SIDES, focal_box(grey), strict=True)},
         "palette": palette(pixels),
         "phash": f"{hashes[0]:016x}",
     }

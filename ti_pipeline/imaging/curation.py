@@ -1,7 +1,7 @@
 """Curation: which pictures make the training set, why each other one was left out, and which are held out.
 
-Not here: measuring pictures (`audit`), solving for target shares (`shares`), or tags of the content policy, whose
-posts never come this far (`e621.policy`).
+Not here: measuring pictures (`audit`), what tags mean (`told_by_tags`), solving for target shares (`shares`), or tags
+of the content policy, whose posts never come this far (`e621.policy`).
 """
 
 from __future__ import annotations
@@ -14,52 +14,18 @@ import numpy as np
 import pandas as pd
 
 from ti_pipeline.imaging.shares import ShareTarget, chosen, nearest_shares
+from ti_pipeline.imaging.told_by_tags import SIMPLE_BACKGROUND_TAGS, is_lettering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ti_pipeline.studies import Curation
 
-__all__ = ["SIMPLE_BACKGROUND_TAGS", "CurationError", "is_lettering", "select_training_set", "subjects"]
-
-# The tag and everything that implies it on e621 (active implications, also through a second step, May 2025). Posts of
-# the site carry `simple_background` beside these; sidecars written elsewhere often do not.
-SIMPLE_BACKGROUND_TAGS = frozenset({"simple_background"}) | {
-    f"{kind}_background"
-    for kind in (
-        *("argyle", "black", "blowup", "blue", "brown", "checkered", "cyan", "dotted", "geometric", "gradient"),
-        *("green", "grey", "grid", "halftone", "heart", "orange", "pattern", "pawprint", "pink", "plaid"),
-        *("pokeball", "pride_color", "purple", "rainbow", "red", "star-shaped", "striped", "tan", "teal"),
-        *("textured", "transparent", "white", "yellow"),
-    )
-}
-
-# Lettering that is part of what a picture shows: e621's `text` with the tags that imply it, and speech. Signatures,
-# watermarks and logos do not count: the site does not call them text, and nearly every finished picture has one.
-_LETTERING_TAGS = frozenset(
-    {
-        *("text", "dialogue", "speech_bubble", "thought_bubble", "onomatopoeia", "sound_effects", "wall_of_text"),
-        *("subtitled", "translated", "translation_request", "image_macro", "url", "cursive", "comic_sans"),
-        *("artist_name", "character_name", "copyright_name", "species_name", "character_cipher"),
-    }
-)
-
-
-_SUBJECTS = {"zero_pictured": 0, "solo": 1, "duo": 2, "trio": 3, "group": 3}
+__all__ = ["CurationError", "select_training_set"]
 
 
 class CurationError(ValueError):
     """A curation cannot be met by the pictures at hand; the message says what is missing."""
-
-
-def is_lettering(tag: str) -> bool:
-    """Tell whether a tag says that the picture shows text: the list above, `english_text`, `text_on_clothing`, …"""
-    return tag in _LETTERING_TAGS or tag.endswith(("_text", "_onomatopoeia")) or tag.startswith("text_on_")
-
-
-def subjects(tags: frozenset[str]) -> int | None:
-    """Return how many subjects tags tell of: the most that any of them says, of `group` at least three, or None."""
-    return max((number for tag, number in _SUBJECTS.items() if tag in tags), default=None)
 
 
 def select_training_set(
@@ -113,7 +79,6 @@ def _candidates(
     found["solo"] = [("solo" in tags) for tags in found.tags]
     found["simple_background"] = [not SIMPLE_BACKGROUND_TAGS.isdisjoint(tags) for tags in found.tags]
     found["text"] = [any(map(is_lettering, tags)) for tags in found.tags]
-    found["subjects"] = pd.array([subjects(tags) for tags in found.tags], dtype="Int64")
     return found
 
 
@@ -139,7 +104,6 @@ def _curate(name: str, curation: Curation, candidates: pd.DataFrame, seed: int) 
             "reason": reason,
             "path": candidates.path,
             **{flag: candidates[flag].to_numpy(dtype=bool) for flag in ("solo", "simple_background", "text")},
-            "subjects": candidates.subjects,
         }
     )
 

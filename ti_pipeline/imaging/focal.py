@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import FocalWeights
 
-__all__ = ["DETECTORS", "Placement", "Window", "best_offset", "box_at", "interest_map", "place_box"]
+__all__ = ["DETECTORS", "Placement", "best_offset", "box_at", "interest_map", "place_box"]
 
 # Interest is kept in integers, so that sums are exact and ties are ties: this much over the whole picture.
 TOTAL_INTEREST = 2**32
@@ -45,8 +45,12 @@ _SALIENCY_SIDE = 64
 _ENTROPY_CELL = 16
 _ENTROPY_LEVELS = 16
 
-# What lies in the box's middle half counts three times, so that a subject stands in the middle, not just inside.
-_MIDDLE, _MIDDLE_EXTRA = 0.5, 2
+# Interest counts once in the box and once more in each of these shares of it around its middle, so that a subject
+# stands in the middle, not just inside.
+_MIDDLES = (0.8, 0.6, 0.4, 0.2)
+# A strip at an end of the picture that is narrower than this share of the box is not left out: the box moves to the
+# end. Muzzles, ears and horns are narrow and hold little interest.
+_STRIP = 0.1
 # Heads are above bodies: interest counts 1.5 times at the picture's top edge, 0.5 times at its bottom (in hundredths).
 _AT_TOP, _AT_BOTTOM = 150, 50
 
@@ -61,20 +65,6 @@ class Placement:
     height: int
     focus_x: float
     focus_y: float
-
-
-@dataclass(frozen=True)
-class Window:
-    """A stretch of an axis, `start` pixels behind where the box begins and `length` pixels long.
-
-    `profile` is the interest summed across the axis, in any number of equal steps; interest is even within a step.
-    Interest inside the window counts `weight` times.
-    """
-
-    profile: NDArray[np.int64]
-    start: int
-    length: int
-    weight: int = 1
 
 
 def interest_map(
@@ -234,24 +224,27 @@ def place_box(
     """Place a box in a picture of `size`, given the interest map of its reduced copy; both are (width, height), pixels.
 
     The box has the picture's width or height (`boxes.largest_box`), so it moves along the other axis alone, pixel by
-    pixel (`best_offset`), and never reaches outside. It covers the most interest. To keep a face, its middle half
-    counts three times and the upper part of the picture more than the lower; `headroom` (share of the box's height)
-    moves that middle half down, so that what it holds has more room above. To keep the whole subject, all interest
-    counts alike. The focal point is the centre of mass of the interest.
+    pixel (`best_offset`), and never reaches outside. It covers the most interest. To keep a face, interest counts more
+    the nearer it is to the box's middle along that axis, and more in the upper part of the picture than in the lower;
+    `headroom` (share of the box's height) moves that middle down, so that there is more room above. A narrow strip at
+    an end of the picture is not left out. To keep the whole subject, all interest counts alike. The focal point is the
+    centre of mass of the interest.
     """
     (width, height), (across, down) = size, box
     focus_x, focus_y = _centre(interest.sum(axis=0)), _centre(interest.sum(axis=1))
     left = top = 0
     if keep == "subject":
-        left = best_offset([Window(interest.sum(axis=0), 0, across)], width, across, focus_x)
-        top = best_offset([Window(interest.sum(axis=1), 0, down)], height, down, focus_y)
+        left = best_offset(interest.sum(axis=0), [(0, across)], width, across, focus_x)
+        top = best_offset(interest.sum(axis=1), [(0, down)], height, down, focus_y)
         return Placement(left, top, across, down, focus_x, focus_y)
     rows = np.rint(np.linspace(_AT_TOP, _AT_BOTTOM, interest.shape[0])).astype(np.int64)
     weighed = interest * rows[:, None]
     if width > across:
-        left = best_offset(_windows(weighed.T, across, along=0.0, across=headroom), width, across, focus_x)
+        left = best_offset(weighed.sum(axis=0), _windows(across, shift=0.0), width, across, focus_x)
+        left = _without_strips(left, width, across)
     elif height > down:
-        top = best_offset(_windows(weighed, down, along=headroom, across=0.0), height, down, focus_y)
+        top = best_offset(weighed.sum(axis=1), _windows(down, shift=headroom), height, down, focus_y)
+        top = _without_strips(top, height, down)
     return Placement(left, top, across, down, focus_x, focus_y)
 
 
@@ -264,20 +257,21 @@ def box_at(focus_x: float, focus_y: float, size: tuple[int, int], box: tuple[int
     return Placement(left, top, *box, focus_x, focus_y)
 
 
-def _windows(interest: NDArray[np.int64], side: int, *, along: float, across: float) -> list[Window]:
-    """Return the box and its middle half as windows along axis 0; both shifts are shares of its side on that axis.
+def _windows(side: int, *, shift: float) -> list[tuple[int, int]]:
+    """Return where the box and the parts around its middle begin and how long they are; the shift is a share of it."""
+    windows = [(0, side)]
+    for share in _MIDDLES:
+        start = min(round(side * ((1 - share) / 2 + shift)), side)
+        windows.append((start, min(round(side * share), side - start)))
+    return windows
 
-    The box spans axis 1, so which columns its middle half covers is the same for every placement.
-    """
-    columns = interest.shape[1]
-    first = round(columns * ((1 - _MIDDLE) / 2 + across))
-    middle = interest[:, first : first + max(1, round(columns * _MIDDLE))]
-    start = round(side * ((1 - _MIDDLE) / 2 + along))
-    length = min(round(side * _MIDDLE), side - start)
-    return [
-        Window(interest.sum(axis=1), 0, side),
-        Window(middle.sum(axis=1), start, length, weight=_MIDDLE_EXTRA),
-    ]
+
+def _without_strips(start: int, length: int, side: int) -> int:
+    """Move a box of `side` pixels to the nearer end of its axis if only a narrow strip lies between them."""
+    after = length - side - start
+    if min(start, after) > _STRIP * side:
+        return start
+    return 0 if start <= after else length - side
 
 
 def _centre(profile: NDArray[np.int64]) -> float:
@@ -285,28 +279,30 @@ def _centre(profile: NDArray[np.int64]) -> float:
     return float((profile * middles).sum() / profile.sum())
 
 
-def best_offset(windows: Sequence[Window], length: int, side: int, focus: float) -> int:
+def best_offset(
+    profile: NDArray[np.int64], windows: Sequence[tuple[int, int]], length: int, side: int, focus: float
+) -> int:
     """Return where a box of `side` pixels begins on an axis of `length` pixels to cover the most interest.
 
-    All `length - side + 1` places are compared exactly, by summed-area tables in integers. Among equally good ones
-    the one whose middle is nearest to `focus` (0..1 of the axis) is taken, then the one nearest to the middle of the
-    axis, then the first.
+    `profile` is the interest summed across the axis, in any number of equal steps; it is even within a step. It counts
+    once for each of the windows that it lies in: they begin so many pixels behind where the box begins, and are so
+    many long. All `length - side + 1` places are compared exactly, by a summed-area table in integers. Among equally
+    good ones the one whose middle is nearest to `focus` (0..1 of the axis) is taken, then the one nearest to the middle
+    of the axis, then the first.
     """
     places = length - side + 1
-    covered = sum(_covered(window, length, places) for window in windows)
+    before = _interest_before(profile, length)
+    covered = sum(before[start + own : start + own + places] - before[start : start + places] for start, own in windows)
     good = np.flatnonzero(covered == np.max(covered))
     to_focus = np.abs(good + side / 2 - focus * length)
     to_middle = np.abs(good + side / 2 - length / 2)
     return int(good[np.lexsort((good, to_middle, to_focus))[0]])
 
 
-def _covered(window: Window, length: int, places: int) -> NDArray[np.int64]:
-    """Return the interest inside a window, times its weight and `length`, for each place that the box can have."""
-    steps = len(window.profile)
-    sums = np.concatenate([[0], np.cumsum(window.profile)])
-    # Interest left of pixel x, times `length`: whole steps, then the part of the step that x lies in.
-    position = np.arange(length + 1, dtype=np.int64) * steps
-    step, part = np.divmod(position, length)
-    before = sums[step] * length + part * np.append(window.profile, 0)[step]
-    first, last = window.start, window.start + window.length
-    return np.asarray(window.weight * (before[last : last + places] - before[first : first + places]))
+def _interest_before(profile: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return the interest before each of `length + 1` pixels of an axis, times `length`."""
+    steps = len(profile)
+    sums = np.concatenate([[0], np.cumsum(profile)])
+    # Whole steps, then the part of the step that the pixel lies in.
+    step, part = np.divmod(np.arange(length + 1, dtype=np.int64) * steps, length)
+    return np.asarray(sums[step] * length + part * np.append(profile, 0)[step])

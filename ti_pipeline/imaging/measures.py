@@ -1,12 +1,13 @@
 """Measures one decoded picture: sharpness, detail, simple background, lettering, palette, perceptual hash.
 
-All of them look at the picture reduced to at most 256 px on its longer side (lettering: 384), so that numbers of small
-and large pictures can be compared. Not here: files (`decode`), tables (`audit`), comparing hashes (`duplicates`).
+All of them look at the picture reduced to at most 256 px on its longer side (lettering: 384, background: 192), so that
+numbers of small and large pictures can be compared. Not here: files (`decode`), tables (`audit`), comparing hashes
+(`duplicates`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOOK_AT",
+    "LOOK_FOR_BACKGROUND_AT",
     "LOOK_FOR_LETTERS_AT",
     "averaged",
     "detail",
+    "focal_box",
     "grey_levels",
     "lettering",
     "palette",
@@ -30,6 +33,7 @@ __all__ = [
 ]
 
 LOOK_AT = 256
+LOOK_FOR_BACKGROUND_AT = 192  # on 150 drawn posts it tells simple ones as well as at 256, in little over half the time
 LOOK_FOR_LETTERS_AT = 384
 
 # Differences in CIE L*a*b* units (a just noticeable one is about 2.3). Neighbours of one even area, a gradient or
@@ -54,24 +58,31 @@ _CHANGES_PER_HEIGHT = 2.0
 _COLOURS = 5
 _SAMPLES = 32
 
+# The focal box: the side at which saliency is looked for, and how much of it lies outside the box on each side.
+_SALIENT_AT = 64
+_SALIENT_OUTSIDE = 0.1
+
 # Resizing and recompression change a coefficient of the perceptual hash by about this much.
 _NOISE = 4.0
 
 
 def reduced(rgb: Image.Image, longest: int = LOOK_AT) -> NDArray[np.uint8]:
-    """Return RGB pixels `[height, width, 3]`, area-averaged so that no side exceeds `longest`; never enlarged."""
-    # By whole factors first, which is three times as fast; twice the size is left, so that the rest averages too.
-    return shrunk(averaged(rgb, 2 * longest), longest)
+    """Return RGB pixels `[height, width, 3]`, averaged so that no side exceeds `longest`; never enlarged."""
+    return shrunk(np.asarray(averaged(rgb, longest)), longest)
 
 
-def averaged(rgb: Image.Image, longest: int) -> NDArray[np.uint8]:
-    """Return RGB pixels averaged over whole squares, which is fast, the longer side at least `longest` still."""
+def averaged(rgb: Image.Image, longest: int) -> Image.Image:
+    """Return a picture averaged over whole squares, which is fast, the longer side at least `longest` still."""
     whole = max(1, max(rgb.size) // longest)
-    return np.asarray(rgb.reduce(whole) if whole > 1 else rgb)
+    return rgb.reduce(whole) if whole > 1 else rgb
 
 
 def shrunk(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """Return an array `[height, width, …]` area-averaged so that no side exceeds `longest`; never enlarged."""
+    """Return an array `[height, width, …]` shrunk so that no side exceeds `longest`; never enlarged.
+
+    Down to a half each pixel is interpolated between the four around it, which then are all that it covers, and takes
+    an eighth of the time of the exact average that smaller ones are made by.
+    """
     import cv2
 
     height, width = pixels.shape[:2]
@@ -79,7 +90,8 @@ def shrunk(pixels: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     if scale >= 1:
         return pixels
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    way = cv2.INTER_LINEAR if scale >= 1 / 2 else cv2.INTER_AREA
+    return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
 
 
 def grey_levels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -117,21 +129,35 @@ def simple_background(pixels: NDArray[np.uint8]) -> float:
     import cv2
 
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
-    count, areas, boxes, _ = cv2.connectedComponentsWithStats(_even(lab), connectivity=4)
-    border = np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]])
+    count, areas = cv2.connectedComponents(_even(lab), connectivity=4)
+    border, colours = _border(areas), _border(lab) * _LAB_UNITS
     touches = np.bincount(border, minlength=count)
     touches[0] = 0  # area 0 is everything uneven
-    reaching_in = np.flatnonzero(touches >= min(_BORDER_PIXELS, touches.max()))
     if not touches.any():
         return 0.0
-    means = []
-    for area in reaching_in:
-        left, top, across, down = boxes[area, :4]
-        part = (slice(top, top + down), slice(left, left + across))
-        means.append(cv2.mean(lab[part], mask=(areas[part] == area).astype(np.uint8))[:3])
-    colours = np.array(means) * _LAB_UNITS
-    distance = np.linalg.norm(colours - colours[touches[reaching_in].argmax()], axis=1)
-    return float(boxes[reaching_in[distance <= _SAME_BACKGROUND], 4].sum() / areas.size)
+    main = (areas == touches.argmax()).astype(np.uint8)
+    colour = _mean(lab, main)
+    covered = int(np.count_nonzero(main))
+    for area in np.flatnonzero(touches >= min(_BORDER_PIXELS, touches.max())):
+        at_border = np.linalg.norm(colours[border == area].mean(axis=0) - colour)
+        if area == touches.argmax() or at_border > 2 * _SAME_BACKGROUND:
+            continue  # where the border is of quite another colour, the area's mean, which takes long, is not asked for
+        mask = (areas == area).astype(np.uint8)
+        if np.linalg.norm(_mean(lab, mask) - colour) <= _SAME_BACKGROUND:
+            covered += int(np.count_nonzero(mask))
+    return float(covered / areas.size)
+
+
+def _border(array: NDArray[Any]) -> NDArray[Any]:
+    """Return what lies along the four sides of an array `[height, width, …]`, corners twice."""
+    return np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
+
+
+def _mean(lab: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the mean CIE L*a*b* colour of 8-bit L*a*b* where a mask is."""
+    import cv2
+
+    return np.array(cv2.mean(lab, mask)[:3]) * _LAB_UNITS
 
 
 def _even(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -175,6 +201,30 @@ def lettering(grey: NDArray[np.uint8]) -> float:
         if np.median(changes) >= _CHANGES_PER_HEIGHT * width / height:
             covered += int(width * height)
     return covered / grey.size
+
+
+def focal_box(grey: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom, shares of the sides, of the box that holds what stands out.
+
+    The picture's image signature (Hou, Harel & Koch 2012): what is left when each DCT coefficient counts by its sign
+    alone, squared; even backgrounds and repeated patterns vanish. A tenth of that lies outside the box on each side.
+    It holds the subject, not only its head, whose detectors take longer than decoding (`focal`).
+    """
+    import cv2
+
+    small = cv2.resize(grey, (_SALIENT_AT, _SALIENT_AT), interpolation=cv2.INTER_AREA).astype(np.float32)
+    # Rounded, as the perceptual hash is: the sign of a coefficient that is noise about zero tells nothing.
+    salient = cv2.idct(np.sign(np.round(cv2.dct(small) / _NOISE))) ** 2
+    left, right = _middle(salient.sum(axis=0))
+    top, bottom = _middle(salient.sum(axis=1))
+    return left, top, right, bottom
+
+
+def _middle(profile: NDArray[np.float32]) -> tuple[float, float]:
+    """Return between which shares of an axis all but the ends' `_SALIENT_OUTSIDE` of a profile lies."""
+    before = np.cumsum(profile, dtype=np.float64)
+    first, last = np.searchsorted(before, (_SALIENT_OUTSIDE * before[-1], (1 - _SALIENT_OUTSIDE) * before[-1]))
+    return float(first) / len(profile), float(last + 1) / len(profile)
 
 
 def palette(pixels: NDArray[np.uint8]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["in_threads"]
+__all__ = ["cores", "in_threads"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -20,6 +20,11 @@ _Result = TypeVar("_Result")
 # Each worker holds one decoded picture (up to a quarter of a GiB) and its copies; more cores than this do not help
 # disks that are already busy.
 MAX_WORKERS = 8
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(
@@ -35,7 +40,7 @@ def in_threads(
     """
     import cv2.data  # noqa: F401 - OpenCV's first import swaps modules: threads that import it meanwhile find half of it
 
-    executor = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1))
+    executor = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, cores()))
     try:
         for done, result in enumerate(executor.map(function, items), start=1):
             if progress is not None:

@@ -143,6 +143,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "grids": grids,
         "stages": sections.stages(results),
         "curations": curations,
+        "pixels_and_tags": sections.pixels_and_tags(results),
         "plans": sections.plan_facts(results),
         "advice": advice,
         "compared_plans": list(compared.itertuples()),

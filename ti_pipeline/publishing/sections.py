@@ -23,6 +23,7 @@ __all__ = [
     "counted_reasons",
     "curation_facts",
     "loss_facts",
+    "pixels_and_tags",
     "plan_facts",
     "recipe",
     "stages",
@@ -78,6 +79,14 @@ def curation_facts(results: StudyResults) -> list[dict[str, Any]]:
             }
         )
     return facts
+
+
+def pixels_and_tags(results: StudyResults) -> list[dict[str, Any]]:
+    """Return, per question that both answer, how often pixels and tags agree, and posts on which they do not."""
+    from ti_pipeline.imaging.agreement import agreement
+
+    table = agreement(results.image_audit, results.post_tags)
+    return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
 
 
 def plan_facts(results: StudyResults) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ti_pipeline.schemas import TABLES, from_arrow
 from ti_pipeline.sources import fetch_images, fetch_posts
 from ti_pipeline.studies import Source
 
-PER_SECOND = 100.0  # only a site on this machine is asked so often
+PER_SECOND = 200.0  # only a site on this machine is asked so often
 USER = "tester"
 
 

@@ -11,7 +11,7 @@ from ti_pipeline.imaging.audit import audit_images
 from ti_pipeline.imaging.duplicates import Look, duplicates_of
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.imaging.pictures import drawing
-from ti_pipeline_tests.imaging.tables import images_table
+from ti_pipeline_tests.imaging.tables import images_table, tags_table
 from ti_pipeline_tests.shared_data import PICTURES, needs_shared
 
 
@@ -37,6 +37,17 @@ def test_good_and_bad_pictures_each_have_their_row(tmp_path):
     assert audit.reason[3] == "no picture: gone"
     assert (audit.width[0], audit.height[0], audit["format"][0]) == (200, 100, "PNG")
     assert seen == [(n, 4, "pictures audited") for n in (1, 2, 3, 4)]
+
+
+def test_tags_tell_how_many_subjects_there_are(tmp_path):
+    tags = {1: ["solo", "wolf"], 2: ["solo", "duo"], 3: ["group"], 4: ["zero_pictured"], 5: ["wolf"], 6: []}
+    for number in tags:
+        drawing(seed=number).save(tmp_path / f"{number}.png")
+    table = images_table({number: f"{number}.png" for number in tags})
+    audit = audit_images(table, tags_table(tags), root=tmp_path)
+    assert TABLES["image_audit"].problems(audit) == []
+    assert [None if pd.isna(number) else number for number in audit.subjects] == [1, 2, 3, 0, None, None]
+    assert audit_images(table, root=tmp_path).subjects.isna().all()
 
 
 def test_an_empty_table_gives_an_empty_audit(tmp_path):

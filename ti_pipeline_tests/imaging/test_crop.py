@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 from ti_pipeline.files import sha256_of
 from ti_pipeline.imaging import crop as crop_module
 from ti_pipeline.imaging import cut as cut_module
+from ti_pipeline.imaging import threads
 from ti_pipeline.imaging.crop import CropJob, crop_pictures, read_focal_points
 from ti_pipeline.imaging.decode import open_picture
 from ti_pipeline.imaging.verify import crop_problems
@@ -94,6 +95,17 @@ def test_crops_carry_no_metadata_and_are_the_same_bytes_again(root):
         assert crop.info == {}
     (root / FOLDER / "index.json").unlink()
     assert cropped(root, training_set(1)).sha256.tolist() == first.sha256.tolist()
+
+
+def test_one_core_or_several_leave_the_same_bytes(root, monkeypatch):
+    made = []
+    for cores in (1, 5):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        shutil.rmtree(root / FOLDER, ignore_errors=True)
+        crops = cropped(root, training_set(1, 2, 3))
+        made.append((crops.to_json(), [path.read_bytes() for path in sorted((root / FOLDER).glob("*.png"))]))
+    assert len(made[0][1]) == 3
+    assert made[0] == made[1]
 
 
 def opacity(width, height):

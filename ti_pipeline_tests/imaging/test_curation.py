@@ -3,7 +3,8 @@ import hashlib
 import pandas as pd
 import pytest
 
-from ti_pipeline.imaging.curation import SIMPLE_BACKGROUND_TAGS, CurationError, is_lettering, select_training_set
+from ti_pipeline.imaging.curation import CurationError, select_training_set
+from ti_pipeline.imaging.told_by_tags import SIMPLE_BACKGROUND_TAGS, is_lettering
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import Curation, Shares
 from ti_pipeline_tests.shared_data import E621, needs_shared

@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw
 from ti_pipeline.imaging.focal import (
     DETECTORS,
     TOTAL_INTEREST,
-    Window,
     best_offset,
     box_at,
     interest_map,
@@ -34,29 +33,27 @@ def covered(profile, length, start, window):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_offset_is_the_best_of_all(seed):
-    """One window over the whole square, and a second one inside it, against sums in exact fractions."""
+    """A window over the whole box, and one inside it, against sums in exact fractions."""
     random = np.random.default_rng(seed)
     length = int(random.integers(2, 60))
     side = int(random.integers(1, length + 1))
     profile = random.integers(0, 4, int(random.integers(1, 25))) * int(random.choice([1, 2**28]))
-    inner = random.integers(0, 4, len(profile)) * int(profile.max())
     start = int(random.integers(0, side))
     inside = int(random.integers(1, side - start + 1))
-    windows = [Window(profile, 0, side), Window(inner, start, inside, weight=2)]
     focus = float(random.random())
     values = [
-        covered(profile, length, place, side) + 2 * covered(inner, length, place + start, inside)
+        covered(profile, length, place, side) + covered(profile, length, place + start, inside)
         for place in range(length - side + 1)
     ]
     best = [place for place, value in enumerate(values) if value == max(values)]
     expected = min(best, key=lambda s: (abs(s + side / 2 - focus * length), abs(s + side / 2 - length / 2), s))
-    assert best_offset(windows, length, side, focus) == expected
+    assert best_offset(profile, [(0, side), (start, inside)], length, side, focus) == expected
 
 
 @pytest.mark.parametrize("headroom", [0.0, 0.1])
 @pytest.mark.parametrize(("width", "height"), [(60, 20), (20, 60), (24, 24)])
 def test_the_square_is_the_best_of_all_squares(width, height, headroom):
-    """Everything once, the middle half twice more, the top row three times as much as the bottom row."""
+    """Once in the square and in each of its four middles, the top row three times as much as the bottom row."""
     random = np.random.default_rng(width)
     interest = random.integers(0, 100, (height, width)) ** 3
     side = min(width, height)
@@ -66,20 +63,37 @@ def test_the_square_is_the_best_of_all_squares(width, height, headroom):
 
     def worth(left, top):
         square = weighed[top : top + side, left : left + side]
-        first, down = side // 4, side // 4 + round(headroom * side)
-        middle = square[down : down + side // 2, first : first + side // 2]
-        return square.sum() + 2 * middle.sum()
+        worth = square.sum()
+        for margin in (2, 4, 6, 8):  # of twenty pixels
+            if width > height:
+                worth += square[:, margin : side - margin].sum()
+            elif height > width:
+                down = round(headroom * side)
+                worth += square[margin + down : side - margin + down].sum()
+        return worth
 
     places = [(left, top) for left in range(width - side + 1) for top in range(height - side + 1)]
-    assert worth(placed.left, placed.top) == max(worth(*place) for place in places)
+    best = max(places, key=lambda place: worth(*place))
+    start, end = (best[0], width - side) if width > height else (best[1], height - side)
+    expected = 0 if start <= 2 else end if end - start <= 2 else start  # no strip of a tenth of the side is left out
+    assert placed.left + placed.top == expected
     mass = interest / interest.sum()
     assert placed.focus_x == pytest.approx((mass.sum(axis=0) * (np.arange(width) + 0.5)).sum() / width)
     assert placed.focus_y == pytest.approx((mass.sum(axis=1) * (np.arange(height) + 0.5)).sum() / height)
 
 
+@pytest.mark.parametrize(
+    ("middle", "left"), [(55, 0), (60, 0), (61, 11), (150, 100), (239, 189), (240, 200), (245, 200)]
+)
+def test_no_narrow_strip_is_left_out(middle, left):
+    interest = np.zeros((100, 300), dtype=np.int64)
+    interest[40:60, middle - 1 : middle + 1] = 5
+    assert place_box(interest, (300, 100), (100, 100)).left == left
+
+
 def test_headroom_leaves_more_room_above():
     interest = np.zeros((300, 100), dtype=np.int64)
-    interest[125:175, 40:60] = 7  # as tall as the middle half, so that one place alone has all of it there
+    interest[140:160, 40:60] = 7  # as tall as the innermost middle, so that one place alone has all of it there
     assert [place_box(interest, (100, 300), (100, 100), headroom=share).top for share in (0.0, 0.1, 0.2)] == [
         100,
         90,

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ti_pipeline.imaging.decode import open_picture
 from ti_pipeline.imaging.measures import (
     detail,
+    focal_box,
     grey_levels,
     lettering,
     palette,
@@ -17,7 +18,7 @@ from ti_pipeline.imaging.measures import (
     sharpness,
     simple_background,
 )
-from ti_pipeline_tests.imaging.pictures import drawing
+from ti_pipeline_tests.imaging.pictures import drawing, subject_scene
 from ti_pipeline_tests.shared_data import PICTURES, needs_shared
 
 
@@ -100,6 +101,43 @@ def reference_hash(grey):
     low = scipy.fft.dctn(small, norm="ortho")[:8, :8]
     low = 4 * np.round(low / 4)
     return int("".join("01"[int(v)] for v in (low > np.median(low)).ravel()), 2)
+
+
+def reference_focal_box(grey):
+    """The published recipe by scipy: the sign of the DCT-II of the 64 × 64 picture, squared back; deciles per axis."""
+    import cv2
+    import scipy.fft
+
+    small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA).astype(float)
+    signature = np.sign(np.round(scipy.fft.dctn(small, norm="ortho") / 4))
+    salient = scipy.fft.idctn(signature, norm="ortho") ** 2
+    edges = []
+    for profile in (salient.sum(axis=0), salient.sum(axis=1)):
+        before = np.cumsum(profile) / profile.sum()
+        edges.append((np.argmax(before >= 0.1) / 64, (np.argmax(before >= 0.9) + 1) / 64))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_focal_box_is_the_published_recipe(seed):
+    grey = grey_levels(reduced(drawing(seed=seed)))
+    assert focal_box(grey) == pytest.approx(reference_focal_box(grey), abs=1 / 64)
+
+
+@pytest.mark.parametrize("box", [(20, 30, 100, 90), (150, 20, 230, 120), (100, 130, 140, 180)])
+def test_the_focal_box_lies_around_what_stands_out(box):
+    left, top, right, bottom = focal_box(grey_levels(np.asarray(subject_scene(256, 192, box))))
+    assert left < (box[0] + box[2]) / 2 / 256 < right
+    assert top < (box[1] + box[3]) / 2 / 192 < bottom
+    assert (right - left) * (bottom - top) < 0.3
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (40, 40)])
+def test_the_focal_box_of_nothing_is_the_middle(shape):
+    left, top, right, bottom = focal_box(np.full(shape, 90, dtype=np.uint8))
+    assert (left, top) == pytest.approx((0.1, 0.1), abs=1 / 64)
+    assert (right, bottom) == pytest.approx((0.9, 0.9), abs=1 / 64)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -109,7 +109,8 @@ def picture_tables(root):
         for n in range(1, 5)
     ]
     images.append({"post_id": 5, "status": "failed", "reason": "404"})
-    audit = [{"post_id": n, "status": "ok", "reason": "", "width": 64, "height": 64} for n in range(1, 5)]
+    whole = {"status": "ok", "reason": "", "width": 64, "height": 64, "frames": 1, "detail": 5.0, "lettering": 0.0}
+    audit = [whole | {"post_id": n, "simple_background": 0.9 if n < 3 else 0.1} for n in range(1, 5)]
     split = {1: "train", 2: "train", 3: "train", 4: "validation", 5: "out"}
     training = [
         {
@@ -156,7 +157,11 @@ def tag_tables():
         for n in range(1, 5)
     ]
     return {
-        "post_tags": frame("post_tags", [{"post_id": 1, "tag": t, "category": "general"} for t in HOSTILE_TAGS]),
+        "post_tags": frame(
+            "post_tags",
+            [{"post_id": 1, "tag": t, "category": "general"} for t in HOSTILE_TAGS]
+            + [{"post_id": n, "tag": t, "category": "general"} for n, t in ((2, "white_background"), (4, "dialogue"))],
+        ),
         "tag_frequencies": frame("tag_frequencies", tags),
         "tag_pairs": frame("tag_pairs", [PAIR]),
         "vocabularies": {"plan": frame("vocabulary", vocabulary)},

@@ -175,6 +175,8 @@ def test_a_clear_winner_is_called_clear(results):
         "all axes a-20 b-20 too close to call 3 : 0, 8 0.250",
         "solo 50.0 % 50.0 % ± 5.0",
         "simple background 100.0 % not steered",
+        "simple background 1 2 1 0 1 sketch",  # post 2 by both, post 1 by its pixels alone
+        "lettering 0 3 0 1 4 animated 0 4 0 0",
         "curation default: the share of text is 25.0%, wanted 90.0%",
         "embedding of c is not there: <it> has not been made yet",
         "1 pictures could not be fetched",
