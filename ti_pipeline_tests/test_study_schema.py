@@ -83,4 +83,4 @@ def test_the_examples_of_the_guide_load(tmp_path):
     (tmp_path / "whole.yaml").write_text("name: whole\n" + "".join(parts), encoding="utf-8")
     whole = load_study(tmp_path / "whole.yaml").study
     assert whole.variant("lean").token == "whole-lean"
-    assert whole.evaluation.axes["scene"].values == ["city", "sea", "forest"]
+    assert whole.evaluation.axes["scene"].values == ["city", "sea, boat", "forest"]
