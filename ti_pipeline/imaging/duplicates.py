@@ -26,13 +26,13 @@ _THUMBNAIL = 16
 _PAIRS_AT_ONCE = 2**20  # so that memory does not grow with the number of pictures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """What is remembered of a picture: hash, mirror image's hash, thumbnail `[16, 16, 3]` in 0..255."""
 
     phash: int
     mirrored: int
-    thumbnail: NDArray[np.int16]
+    thumbnail: NDArray[np.uint8]
 
 
 def look_at(pixels: NDArray[np.uint8], hashes: tuple[int, int]) -> Look:
@@ -40,7 +40,7 @@ def look_at(pixels: NDArray[np.uint8], hashes: tuple[int, int]) -> Look:
     import cv2
 
     tiny = cv2.resize(pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return Look(*hashes, np.asarray(tiny, dtype=np.int16))
+    return Look(*hashes, np.asarray(tiny, dtype=np.uint8))
 
 
 def duplicates_of(ids: Sequence[int], looks: Sequence[Look]) -> dict[int, int]:
@@ -70,6 +70,6 @@ def duplicates_of(ids: Sequence[int], looks: Sequence[Look]) -> dict[int, int]:
 
 def _alike(one: Look, other: Look) -> bool:
     """Tell whether thumbnails agree either way round."""
-    straight = np.abs(one.thumbnail - other.thumbnail).max()
-    mirrored = np.abs(one.thumbnail - other.thumbnail[:, ::-1]).max()
+    this, that = one.thumbnail.astype(np.int16), other.thumbnail.astype(np.int16)
+    straight, mirrored = np.abs(this - that).max(), np.abs(this - that[:, ::-1]).max()
     return bool(min(straight, mirrored) <= MAX_COLOUR_DIFFERENCE)

@@ -6,11 +6,14 @@ Not here: what is done with a picture.
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
 __all__ = ["cores", "in_threads"]
 
@@ -20,6 +23,9 @@ _Result = TypeVar("_Result")
 # Each worker holds one decoded picture (up to a quarter of a GiB) and its copies; more cores than this do not help
 # disks that are already busy.
 MAX_WORKERS = 8
+# How many items each worker is given ahead of the one waited for: it never idles behind a slow picture for long, and
+# results do not pile up, so memory does not grow with the number of pictures.
+_AHEAD = 16
 
 
 def cores() -> int:
@@ -40,9 +46,14 @@ def in_threads(
     """
     import cv2.data  # noqa: F401 - OpenCV's first import swaps modules: threads that import it meanwhile find half of it
 
-    executor = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, cores()))
+    workers = min(MAX_WORKERS, cores())
+    executor = ThreadPoolExecutor(max_workers=workers)
+    given = iter(items)
+    waiting: deque[Future[_Result]] = deque()
     try:
-        for done, result in enumerate(executor.map(function, items), start=1):
+        for done in range(1, len(items) + 1):
+            waiting.extend(executor.submit(function, item) for item in islice(given, workers * _AHEAD - len(waiting)))
+            result = waiting.popleft().result()
             if progress is not None:
                 progress(done, len(items), what)
             yield result

@@ -37,6 +37,24 @@ def test_the_first_exception_ends_the_work(monkeypatch):
     assert len(done) < 10_000
 
 
+def test_items_are_taken_only_a_little_ahead_of_results():
+    """So that results of a hundred thousand pictures do not wait in memory."""
+
+    class Counted(list):
+        taken = 0
+
+        def __iter__(self):
+            for item in super().__iter__():
+                self.taken += 1
+                yield item
+
+    items = Counted(range(10_000))
+    results = in_threads(lambda item: item, items, what="items")
+    assert next(results) == 0
+    assert 1 <= items.taken <= 200
+    assert list(results) == list(range(1, 10_000))
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are given to processes on Linux alone")
 def test_only_cores_that_the_process_was_given_count():
     def on_one():
