@@ -3,7 +3,7 @@
 Files: drawn posts as JPEG, and the real pictures (PNG) where they are at hand. Each is decoded by Pillow alone, then
 decoded and measured as the audit does, before the next file's turn, on one thread; a warm-up file is not counted.
 
-    python benchmarks/audit_speed.py [posts, 150 unless given]
+    python -m benchmarks.audit_speed [posts, 150 unless given]
 
 Prints milliseconds of processor time a picture, their ratio, and the confusion table of simple backgrounds; writes
 `benchmarks/results/<date>-audit_speed.json`.

@@ -4,7 +4,7 @@ Pictures: drawn posts of a seed that nothing was tuned on (their heads are known
 where the real pictures are at hand, those of `ti_pipeline_tests/imaging/data/real_heads.csv`, trimmed to the animal so
 that a square cannot hold all of it. The peer's file is read from the path given; none of its code is here.
 
-    python benchmarks/focal_crop.py [--autocrop PATH] [--posts 100]
+    python -m benchmarks.focal_crop [--autocrop PATH] [--posts 100]
 
 Prints the shares of pictures whose head's centre lies in the central 60 % of the crop and whose whole head lies in it,
 then seconds of processor time, and how much faster all cores are than one; writes

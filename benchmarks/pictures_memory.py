@@ -3,7 +3,7 @@
 Drawn pictures of 160 × 120 pixels, a thousand different ones under many names, are audited and cropped to 64 pixels.
 Each number of pictures has a process of its own, so that peaks do not mix.
 
-    python benchmarks/pictures_memory.py [pictures, 10000 unless given]
+    python -m benchmarks.pictures_memory [pictures, 10000 unless given]
 
 Prints peak resident memory in MiB; writes `benchmarks/results/<date>-pictures_memory.json`.
 """

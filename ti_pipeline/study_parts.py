@@ -1,16 +1,16 @@
 """What several parts of a study have in common: how strict they are read, and where a model lies.
 
 Here: the base of all parts, and parts that more than one other part uses. Not here: the parts themselves (`studies`,
-`study_evaluation`).
+`study_pictures`, `study_training`, `study_evaluation`).
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["BaseModelSource", "StudyModel"]
+__all__ = ["BaseModelSource", "StudyModel", "over"]
 
 
 class StudyModel(BaseModel):
@@ -38,3 +38,9 @@ class BaseModelSource(StudyModel):
         if self.config is not None and self.file is None:
             raise ValueError("config belongs to a file; folders and hub models have their own")
         return self
+
+
+def over(shared: Any, own: Any) -> Any:
+    """Return `own` with what it leaves out taken from `shared`; what is no mapping is for the models to refuse."""
+    mine = {} if own is None else own
+    return {**shared, **mine} if isinstance(shared, dict) and isinstance(mine, dict) else own

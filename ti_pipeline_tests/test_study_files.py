@@ -122,6 +122,11 @@ FAULTS = {
         "evaluation.axes.a",
         ["'dog'"],
     ),
+    "a detector whose finds nothing reads": (
+        GOOD + f"audit: {HERE}\n  text_detector: det.onnx\n",
+        "audit",
+        ["text_recognizer", "finds text in nearly every drawing"],
+    ),
     "not a mapping": (replaced("  v8:\n    vectors: 8", f"  v8: 8 {HERE}"), "variants.v8", ["mapping of fields"]),
     "bad name": (replaced("v8:", f'"v 8": {HERE}'), "variants.v 8", ["letters and digits"]),
     "separator in a name": (replaced("v8:", f"v__8: {HERE}"), "variants.v__8", ["single - or _"]),

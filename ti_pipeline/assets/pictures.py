@@ -60,17 +60,20 @@ def provenance(
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "3"})
+@dg.asset(**_COMMON | {"code_version": "4"})
 def image_audit(
     context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame, post_tags: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
     """What each picture really is: decoded format and size, sharpness, detail, background, near-duplicates."""
     from ti_pipeline.imaging.audit import audit_images
     from ti_pipeline.imaging.text_detector import TextDetector
+    from ti_pipeline.imaging.text_recognizer import TextRecognizer
 
     loaded = STUDIES[context.partition_key]
-    model = loaded.study.audit.text_detector
-    detector = TextDetector(loaded.path.parent / model) if model else None
+    models, folder = loaded.study.audit, loaded.path.parent
+    detector = None
+    if models.text_detector and models.text_recognizer:
+        detector = TextDetector(folder / models.text_detector, TextRecognizer(folder / models.text_recognizer))
     with store.work(reads=["images"]) as root:
         table = audit_images(images, post_tags, root=root, text_detector=detector, progress=LogProgress(context))
     failed = table.status != "ok"

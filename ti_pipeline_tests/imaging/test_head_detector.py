@@ -10,6 +10,7 @@ from ti_pipeline.imaging.cut import Source, cut_picture
 from ti_pipeline.imaging.head_detector import HeadDetector
 from ti_pipeline.imaging.onnx_files import ModelFileError
 from ti_pipeline.studies import CropSet
+from ti_pipeline_tests.imaging.onnx_models import always
 
 SIDE = 160
 
@@ -17,32 +18,9 @@ SIDE = 160
 @pytest.fixture
 def model(tmp_path):
     """Return a function that writes a model as YOLOv8's, which always answers with these candidates."""
-    onnx = pytest.importorskip("onnx", reason="onnx (of the dev extra) is not installed")
-    pytest.importorskip("onnxruntime", reason="onnxruntime (of the ocr extra) is not installed")
 
     def write(candidates, name="heads.onnx"):
-        helper, floats = onnx.helper, onnx.TensorProto.FLOAT
-        answer = np.asarray(candidates, dtype=np.float32)
-        nodes = [
-            # What goes in takes part, so that the graph is one: nothing of it is left after a multiplication by 0.
-            helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
-            helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-            helper.make_node("Add", ["answer", "nothing"], ["y"]),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "heads",
-            [helper.make_tensor_value_info("x", floats, [1, 3, SIDE, SIDE])],
-            [helper.make_tensor_value_info("y", floats, list(answer.shape))],
-            [
-                helper.make_tensor("zero", floats, [], [0.0]),
-                helper.make_tensor("answer", floats, answer.shape, answer.ravel()),
-            ],
-        )
-        built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-        onnx.checker.check_model(built, full_check=True)
-        onnx.save(built, tmp_path / name)
-        return tmp_path / name
+        return always(tmp_path / name, candidates, side=SIDE)
 
     return write
 

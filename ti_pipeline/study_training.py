@@ -1,0 +1,226 @@
+"""What a study may say about its training: captions, and the variants of which each becomes an embedding.
+
+Here: fields, defaults, and what one field demands of another. Not here: rules that need the rest of the study
+(`studies`), or the work itself (`tagging`, `inversion`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ti_pipeline.study_fields import (
+    CATEGORIES,
+    BaseName,
+    Category,
+    LearningRateText,
+    Name,
+    NameOrNumber,
+    PromptLine,
+    Seed,
+    Share,
+    Side,
+    Token,
+)
+from ti_pipeline.study_parts import StudyModel
+
+__all__ = ["CaptionPlan", "Coverage", "Stage", "Variant"]
+
+
+class Coverage(StudyModel):
+    """A vocabulary of few tags with which the most pictures have enough to say."""
+
+    tags: int = Field(ge=1, description="At most this many tags in the vocabulary.")
+    per_picture: int = Field(default=1, ge=1, description="How many of them a picture should have.")
+    informative_below: Share = Field(
+        default=0.5, description="Tags on more than this share of the pictures tell little: they are not chosen."
+    )
+
+
+class CaptionPlan(StudyModel):
+    """How a caption is made from a post's tags."""
+
+    source: Literal["none", "e621", "tagger"] = "e621"
+    categories: list[Category] | None = Field(default=None, description="Categories kept; null keeps all.")
+    drop_categories: list[Category] = Field(default=[], description="Categories left out.")
+    order: list[Category] = Field(default=["species", "general"], description="These categories first, so ordered.")
+    order_by: Literal["share", "name"] = Field(
+        default="share", description="Order within a category: the commoner tag first, or by name."
+    )
+    drop: list[str] = Field(default=[], description="Tags dropped; `*` is a wildcard.")
+    keep: list[str] = Field(
+        default=[], description="Tags kept whatever the other rules say, the drop list too; `*` is a wildcard."
+    )
+    min_count: int = Field(default=1, ge=1, description="Tags on fewer pictures are dropped.")
+    min_share: Share = Field(default=0.0, description="Tags on a smaller share of the pictures are dropped.")
+    max_share: Share = Field(default=1.0, description="Tags on a larger share of the pictures are dropped.")
+    implications: Literal["keep", "most_specific", "most_general"] = Field(
+        default="keep",
+        description="Of a picture's tags that imply each other keep all, the most special, or the most general.",
+    )
+    merge_synonyms: Share | None = Field(
+        default=None,
+        gt=0,
+        description="Of two tags whose Jaccard index (pictures with both over pictures with either) reaches this, "
+        "only the commoner is kept.",
+    )
+    budgets: dict[Category, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description="At most this many tags of a category in the vocabulary, commonest first."
+    )
+    coverage: Coverage | None = Field(
+        default=None, description="Choose the tags with which the most pictures have enough of them."
+    )
+    balance: Share | None = Field(
+        default=None,
+        gt=0,
+        description="Choose the largest vocabulary in whose captions, after `per_image`, each tag keeps this share.",
+    )
+    per_image: int | None = Field(default=None, ge=1, description="At most this many tags in one caption.")
+    per_image_by: Literal["rarity", "information"] = Field(
+        default="rarity",
+        description="Which tags a picture keeps: the rarest, or those that together say most (rarity, depth in the "
+        "implication tree, and unlikeness to those already chosen).",
+    )
+    underscores: Literal["spaces", "kept"] = "spaces"
+    parentheses: Literal["kept", "escaped", "stripped"] = Field(
+        default="kept",
+        description="`escaped` writes `\\(`, for web UIs that read (…) as a weight; training here never does.",
+    )
+    tagger: str | None = Field(default=None, description="Name of the tagger, for `source: tagger`.")
+    tagger_model: str | None = Field(
+        default=None, description="The tagger's `.onnx` file; relative paths start at the study file."
+    )
+    tagger_tags: str | None = Field(
+        default=None,
+        description="Its list of tags: `.csv` with a column `name`, or one tag a line; `selected_tags.csv` or "
+        "`tags.txt` beside the model if unset.",
+    )
+    tagger_threshold: Share = Field(default=0.75, description="Tags the tagger is less sure of are left out.")
+
+    @model_validator(mode="after")
+    def _window_is_open(self) -> Self:
+        if self.min_share > self.max_share:
+            raise ValueError(
+                f"min_share {self.min_share:g} is above max_share {self.max_share:g}: no tag could be kept"
+            )
+        return self
+
+    def kept_categories(self) -> list[str]:
+        """Return the categories this plan uses, in caption order."""
+        wanted = CATEGORIES if self.categories is None else self.categories
+        kept = [c for c in wanted if c not in self.drop_categories]
+        return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
+
+
+class Stage(StudyModel):
+    """One part of a variant's training: its own pictures, number of updates and learning rate."""
+
+    crop: NameOrNumber = Field(description="Crop set whose pictures are trained on.")
+    steps: int = Field(ge=1, description="Optimizer updates of this stage.")
+    learning_rate: LearningRateText | None = Field(
+        default=None, description="Rate or schedule, its steps counted from the stage's start; the variant's if unset."
+    )
+
+
+class Variant(StudyModel):
+    """One embedding to train. `common:` gives values to all variants of a study; a variant overrides them."""
+
+    vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
+    base: BaseName = Field(description="Name of an entry of `base_models`.")
+    captions: Name | None = Field(default=None, description="Caption plan; may be left out if the study has one.")
+    crop: NameOrNumber | None = Field(default=None, description="Crop set; may be left out if the study has one.")
+    resolution: Side | None = Field(default=None, description="Training size in pixels; the crop's own if unset.")
+    clip_skip: int = Field(default=1, ge=1, le=12, description="Use the n-th last hidden state (1 = the last).")
+    steps: int | None = Field(default=None, ge=1, description="Optimizer updates, at most.")
+    epochs: int | None = Field(default=None, ge=1, description="Passes over the pictures, at most.")
+    stages: list[Stage] = Field(
+        default=[],
+        description="Parts of the training one after another, in place of `crop`, `steps` and `epochs`: for example "
+        "simple backgrounds first, then complex ones at a lower rate. Crop sets of one size.",
+    )
+    learning_rate: LearningRateText = Field(
+        default=0.005,
+        description="A number (0.005) or A1111's schedule (`0.005:100, 1e-3:1000, 1e-5`: rate until that step).",
+    )
+    batch_size: int = Field(default=1, ge=1)
+    gradient_accumulation: int = Field(default=1, ge=1)
+    lr_scheduler: Literal["constant", "cosine"] = Field(
+        default="constant", description="Shape laid over the learning rate: as it is, or falling to 0 as half a cosine."
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="Updates in which the learning rate rises from 0.")
+    optimizer: Literal["adamw", "lion", "prodigy"] = Field(
+        default="adamw",
+        description="adamw, or (extra `optimizers`) lion or prodigy; prodigy finds its own rate: learning_rate 1.",
+    )
+    seed: Seed | None = Field(default=None, description="Seed of every draw; the study's seed if unset.")
+    start: Literal["text", "vocabulary", "file"] = Field(
+        default="text",
+        description="What the vectors start from: `initializer`, draws with the vocabulary's mean and standard "
+        "deviation, or `initializer_file`.",
+    )
+    initializer: str = Field(default="*", description="Text whose token vectors start the embedding; empty = zeros.")
+    initializer_file: str | None = Field(
+        default=None,
+        description="An embedding to go on from (`start: file`), in any web UI's format; relative paths start at the "
+        "study file.",
+    )
+    templates: list[PromptLine] = Field(
+        default=["[name], [filewords]"],
+        min_length=1,
+        description="Prompt lines, one drawn per picture and step; [name] is the embedding, [filewords] the caption.",
+    )
+    shuffle_tags: bool = Field(default=False, description="Shuffle a caption's tags at each step.")
+    drop_tags: Share = Field(default=0.0, description="Chance of each tag to be left out at each step.")
+    keep_tags: int = Field(default=0, ge=0, description="This many first tags are neither shuffled nor left out.")
+    long_prompts: Literal["fit", "chunks", "cut"] = Field(
+        default="fit",
+        description="What happens beyond CLIP's 75 tokens: captions lose the tags that tell least until they fit, or "
+        "prompts are encoded in chunks of 75 as in A1111, or cut off. Prompts without a caption are cut for `fit`.",
+    )
+    latents: Literal["once", "deterministic", "random"] = Field(
+        default="once", description="Sample each latent once, take its mean, or sample anew at each step."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
+    min_snr_gamma: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weigh each timestep's loss by min(SNR, this) / SNR (v-prediction: SNR + 1); 5 is usual.",
+    )
+    masked_loss: bool = Field(
+        default=False, description="Train on the opaque part of pictures that have transparency, not on what is behind."
+    )
+    noise_offset: float = Field(
+        default=0.0, ge=0, le=1, description="Noise of this deviation on a whole channel of a latent; 0.05 is usual."
+    )
+    max_norm: float | None = Field(
+        default=None, gt=0, description="Longest a vector may be, in mean lengths of the base's own token vectors."
+    )
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="Checkpoints hold the vectors' moving average with this decay."
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop when this many checkpoints in a row have not lowered validation loss."
+    )
+    checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
+    token: Token | None = Field(
+        default=None,
+        description="Name of the embedding in prompts and files; may contain {study} and {variant}.",
+    )
+    note: str | None = Field(default=None, description="Remarks, for people.")
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if self.stages:
+            if any(given is not None for given in (self.steps, self.epochs, self.crop)):
+                raise ValueError("`stages` bring crop and steps: set crop, steps and epochs to null beside them")
+        elif self.steps is None and self.epochs is None:
+            raise ValueError("give steps, epochs or both (whichever ends first)")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> Self:
+        if (self.start == "file") != (self.initializer_file is not None):
+            raise ValueError("`start: file` and `initializer_file` go together: give both or neither")
+        return self
