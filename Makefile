@@ -31,6 +31,10 @@ install: $(VENV)/installed  ## make .venv from the lock file
 home: install
 	@$(BIN)/python -m ti_pipeline.home
 
+# Remarks of libraries that nobody can do anything about here: torchvision's absence, loading bars, Dagster's new command.
+demo: export TRANSFORMERS_VERBOSITY := error
+demo: export HF_HUB_DISABLE_PROGRESS_BARS := 1
+demo: export PYTHONWARNINGS := ignore:Function
 demo: home  ## run the whole graph for the study `demo` and print where the report lies
 	$(DAGSTER) job execute -m ti_pipeline.definitions -j demo
 	@$(BIN)/python -m ti_pipeline.home --report demo

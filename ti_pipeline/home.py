@@ -18,6 +18,8 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+python_logs:
+  python_log_level: INFO  # the console shows progress, not each event; events are kept and shown in the UI all the same
 concurrency:
   pools:
     granularity: op

@@ -106,6 +106,7 @@ def test_dagsters_home_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with dg.DagsterInstance.get() as instance:
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled
+        assert instance.python_log_level == "INFO"
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
 
 
