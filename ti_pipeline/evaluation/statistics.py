@@ -235,7 +235,7 @@ def steps_plot(table: pd.DataFrame, axis: str = OVERALL) -> bytes:
         axes.plot(ordered.step, ordered.score, marker="o", markersize=3, label=str(variant))
         axes.fill_between(ordered.step, ordered.low, ordered.high, alpha=0.12)
     axes.set(xlabel="updates", ylabel=f"{axis}: mean score")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     return _png(figure)
 
 

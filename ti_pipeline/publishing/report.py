@@ -119,14 +119,15 @@ def _context(results: StudyResults) -> dict[str, Any]:
     strips, too_many = strip_groups(results, at_most=(PICTURE_BYTES - spent) // 3)
     spent += sum(len(strip.data) for group in strips for strip in group.strips.values())
     grids, lost = figures.grids(results, spent=spent)
-    board = boards(results)
+    board, decided = boards(results), verdict(results)
     advice = sections.vector_advice(results, CLIP_TOKENIZER)
     curations = sections.curation_facts(results)
     return plots | {
         "study": study,
         "results": results,
         "overall": OVERALL,
-        "verdict": verdict(results),
+        "verdict": decided,
+        "preview": next((group for group in strips if decided and decided.best.checkpoint in group.strips), None),
         "boards": board,
         "intervals": {axis: _intervals(rows) for axis, rows in board.items()},
         "meetings": pairwise(results, contenders(board.get(OVERALL, []))),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ti_pipeline.evaluation.people import Agreement
@@ -20,6 +21,7 @@ __all__ = [
     "Measures",
     "Mismatches",
     "Standing",
+    "ValueCount",
     "ValueMismatches",
     "Verdict",
     "boards",
@@ -98,16 +100,25 @@ class Mismatches:
 
 
 @dataclass(frozen=True)
+class ValueCount:
+    """How many of a checkpoint's pictures of one value missed it."""
+
+    wrong: int
+    pictures: int
+
+    @property
+    def quarter(self) -> int:
+        """Return in which quarter of the way from none (0) to all (4) the share of misses lies."""
+        return -(-4 * self.wrong // self.pictures)
+
+
+@dataclass(frozen=True)
 class ValueMismatches:
-    """One checkpoint's mismatches on one axis: a count per value, in the order in which the suite asks for them."""
+    """One axis' mismatches: for each checkpoint a count per value, in the suite's order; None where none was drawn."""
 
     axis: str
-    checkpoint: str
     values: list[str]
-    counts: list[int]
-
-    def __str__(self) -> str:
-        return ", ".join(map(str, self.counts))
+    checkpoints: list[tuple[str, list[ValueCount | None]]]
 
 
 @dataclass(frozen=True)
@@ -276,19 +287,21 @@ def mismatches(results: StudyResults) -> list[Mismatches]:
 
 
 def mismatches_by_value(results: StudyResults) -> list[ValueMismatches]:
-    """Return how many pictures of each value missed, for every axis and checkpoint, axis after axis, by step."""
-    found: list[ValueMismatches] = []
-    for scores in results.evaluation_scores.values():
-        judged = scores[scores.metric == "match"]
-        for (axis, _, checkpoint), rows in judged.groupby(["axis", "step", "checkpoint"], sort=True):
-            wrong = rows.assign(wrong=rows.score < 1).groupby("value", sort=False).wrong.sum()
-            found.append(
-                ValueMismatches(
-                    axis=str(axis),
-                    checkpoint=str(checkpoint),
-                    values=[str(value) for value in wrong.index],
-                    counts=[int(n) for n in wrong],
-                )
-            )
-    order = [row.axis for row in mismatches(results)]
-    return sorted(found, key=lambda row: order.index(row.axis))
+    """Return how many pictures of each value missed, for every axis, its checkpoints by variant and step."""
+    tables = [scores[scores.metric == "match"] for scores in results.evaluation_scores.values()]
+    values = _in_order(pair for table in tables for pair in zip(table.axis, table.value, strict=True))
+    checkpoints: dict[str, list[tuple[str, list[ValueCount | None]]]] = {axis: [] for axis in values}
+    for table in tables:
+        for (axis, _, checkpoint), rows in table.groupby(["axis", "step", "checkpoint"], sort=True):
+            told = rows.assign(wrong=rows.score < 1).groupby("value").wrong.agg(["sum", "size"])
+            counts = {str(row.Index): ValueCount(int(row.sum), int(row.size)) for row in told.itertuples()}
+            checkpoints[axis].append((str(checkpoint), [counts.get(value) for value in values[axis]]))
+    return [ValueMismatches(axis, values[axis], checkpoints[axis]) for axis in values]
+
+
+def _in_order(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the second ones of pairs by the first ones, each once, as they first come."""
+    found: dict[str, list[str]] = {}
+    for first, second in dict.fromkeys(pairs):
+        found.setdefault(str(first), []).append(str(second))
+    return found

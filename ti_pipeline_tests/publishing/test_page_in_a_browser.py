@@ -162,6 +162,8 @@ def test_without_scripts_the_essentials_are_there(visit):
     page = visit(java_script_enabled=False, viewport={"width": 390, "height": 800}).page
     assert page.locator("#leaderboard table").first.is_visible()
     assert page.locator("#decision .winner").is_visible()
+    assert page.locator("#decision img").is_visible()
+    assert page.locator("#decision img").get_attribute("alt").startswith(page.locator(".winner bdi").inner_text() + ":")
     assert page.locator("#grids img").first.is_visible()
     assert page.locator("#pairs table").is_visible()
     assert page.locator("#flick").is_hidden()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ti_pipeline.publishing.pictures import PAGE_BYTES, picture, shrunk
 from ti_pipeline.publishing.report import render_report, write_report
-from ti_pipeline.publishing.verdict import mismatches_by_value
+from ti_pipeline.publishing.verdict import ValueCount, mismatches_by_value
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.publishing.conftest import (
     ARTIST,
@@ -291,12 +291,22 @@ def test_peoples_verdicts_stand_there_once_somebody_voted(results, page_text):
 
 
 def test_mismatches_are_counted_for_every_value_in_its_order(results, page_text):
-    found = {(row.axis, row.checkpoint): (row.values, row.counts) for row in mismatches_by_value(results)}
+    found = {
+        (table.axis, checkpoint): (table.values, [(count.wrong, count.pictures) for count in counts])
+        for table in mismatches_by_value(results)
+        for checkpoint, counts in table.checkpoints
+    }
     # The fixture gets the first pictures wrong: both seeds of the first value, then those of the second.
     assert found == {
-        (axis, f"{variant}-{step}"): (AXES[axis], [min(wrong, 2), max(wrong - 2, 0)])
+        (axis, f"{variant}-{step}"): (AXES[axis], [(min(wrong, 2), 2), (max(wrong - 2, 0), 2)])
         for (axis, variant), counts in WRONG.items()
         for step, wrong in zip((10, 20), counts, strict=True)
     }
+    assert [count.quarter for count in (ValueCount(0, 9), ValueCount(1, 9), ValueCount(3, 6), ValueCount(9, 9))] == [
+        0,
+        1,
+        2,
+        4,
+    ]
     told = " ".join(page_text.split())
-    assert re.search(r"species\W+a-10\W+wolf; tiger\W+2, 1", told)
+    assert re.search(r"species\W+checkpoint wolf tiger a-10 2 1 ", told)
