@@ -1,5 +1,9 @@
 import io
+from types import SimpleNamespace
 
+import pytest
+
+from ti_pipeline.assets import reporting
 from ti_pipeline.progress import Bar
 
 
@@ -30,3 +34,43 @@ def test_elsewhere_nothing_is_drawn(monkeypatch):
     bar(0, 2, "pictures")
     bar(2, 2, "pictures")
     assert log.getvalue() == ""
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """A progress callback with a clock that is set by hand, and the lines that it logs."""
+    clock, lines = SimpleNamespace(now=100.0), []
+    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    progress = reporting.LogProgress(SimpleNamespace(log=SimpleNamespace(info=lines.append)))
+
+    def at(seconds, *step):
+        clock.now = 100.0 + seconds
+        progress(*step)
+
+    return at, lines
+
+
+def test_the_log_has_a_line_every_few_seconds_with_speed_and_time_left(log):
+    at, lines = log
+    at(0, 0, 600, "pictures")
+    at(1, 20, 600, "pictures")  # too soon after the last line
+    at(10, 200, 600, "pictures")
+    at(30, 600, 600, "pictures")
+    assert lines == ["pictures: 0 of 600", "pictures: 200 of 600, 20.0/s, 20 s left", "pictures: 600 of 600, 20.0/s"]
+
+
+def test_slow_work_is_told_in_seconds_each_and_minutes_or_hours_left(log):
+    at, lines = log
+    at(0, 0, 1000, "training")
+    at(80, 2, 1000, "training, loss 0.1")
+    at(90, 1, 11, "crops")  # other work
+    at(150, 2, 11, "crops")
+    assert lines[1] == "training, loss 0.1: 2 of 1000, 40.0 s each, 11 h left"
+    assert lines[2:] == ["crops: 1 of 11", "crops: 2 of 11, 60.0 s each, 9 min left"]
+
+
+def test_what_an_earlier_run_has_done_does_not_count_for_the_speed(log):
+    at, lines = log
+    at(0, 500, 600, "training")
+    at(10, 520, 600, "training")
+    assert lines == ["training: 520 of 600, 2.0/s, 40 s left"]

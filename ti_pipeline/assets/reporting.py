@@ -22,20 +22,36 @@ class LogProgress:
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         """Log to the run of `context`."""
         self._log = context.log
-        self._began = self._last = time.monotonic()
+        self._before, self._total, self._began = 0, -1, 0.0
+        self._last = time.monotonic()
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Tell that `done` of `total` are done; `what` says of which work."""
+        """Tell that `done` of `total` are done; `what` says of which work.
+
+        What was already done when the work was first told of does not count for its speed.
+        """
         now = time.monotonic()
+        if total != self._total or done < self._before:
+            self._before, self._total, self._began = done, total, now
         if done not in (0, total) and now - self._last < _SECONDS_BETWEEN_LINES:
             return
-        if done == 0:
-            self._began = now
         self._last = now
-        spent = now - self._began
-        rate = f", {done / spent:.1f}/s" if done and spent > 0 else ""
-        left = f", {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
-        self._log.info(f"{what}: {done} of {total}{rate}{left}")
+        self._log.info(f"{what}: {done} of {total}{_speed(done - self._before, total - done, now - self._began)}")
+
+
+def _speed(done: int, left: int, seconds: float) -> str:
+    """Return how fast something goes, and how long what is left takes at that pace."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    rate = f", {done / seconds:.1f}/s" if done >= seconds else f", {seconds / done:.1f} s each"
+    return rate + (f", {_span(seconds / done * left)} left" if left else "")
+
+
+def _span(seconds: float) -> str:
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{hours} h"
 
 
 def picture(data: bytes, alt: str) -> dg.MarkdownMetadataValue:

@@ -11,6 +11,7 @@ files, resuming and reuse (`training_runs`).
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ __all__ = ["QUARTERS", "TrainingError", "loss_weights", "quarter_errors", "signa
 QUARTERS = 4  # parts of the timesteps whose errors are told apart
 GATHER_EVERY = 25  # updates between readings of the losses: each reading makes a GPU wait
 SAVE_EVERY = 100  # updates between saved states, beside those at checkpoints
+# Where updates take long, losses are read and states saved after so many seconds: people wait, and machines fail.
+GATHER_AFTER = 5.0
+SAVE_AFTER = 300.0
 FP16_SCALE = 1024.0  # keeps fp16 gradients above the smallest number; undone before norm, clipping and update
 VALIDATION_PICTURES, VALIDATION_TIMESTEPS, VALIDATION_BATCH = 64, 4, 8
 
@@ -85,6 +89,7 @@ def train(
 
     levels = signal_levels(base)
     scale = FP16_SCALE if base.dtype == torch.float16 else 1.0
+    _tell(runs, [], progress)
     while active := [run for run in runs if not run.ended]:
         batches = [_draw(run, base, levels) for run in active]
         errors = _errors(base, active, batches, processes=processes)
@@ -92,16 +97,16 @@ def train(
         shares = [loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True)]
         torch.autograd.backward([share * scale for share in shares if share.requires_grad])
         processes.add_up([*losses, *errors])
+        now, read = time.monotonic(), False
         for run, loss, own in zip(active, losses, errors, strict=True):
             run.micro_losses.append(loss.detach())
             run.micro_errors.append(own.detach())
             run.micro += 1
             if run.micro == run.variant.gradient_accumulation:
                 _update(run, scale, processes)
-                _keep(run, base, save, processes)
-        if progress is not None and not any(run.waiting for run in active):
-            planned = sum(run.done if run.ended else run.steps for run in runs)
-            progress(sum(run.done for run in runs), planned, _words(active))
+                read |= _keep(run, base, save, processes, now)
+        if read:
+            _tell(runs, active, progress)
 
 
 def signal_levels(base: Base) -> torch.Tensor:
@@ -293,17 +298,25 @@ def _update(run: Run, scale: float, processes: Processes) -> None:
     run.micro, run.micro_losses, run.micro_errors = 0, [], []
 
 
-def _keep(run: Run, base: Base, save: Callable[[Run, bool], None], processes: Processes) -> None:
-    """Read the losses now and then; at checkpoints measure, and have the state saved, unless a number is not finite."""
+def _keep(run: Run, base: Base, save: Callable[[Run, bool], None], processes: Processes, now: float) -> bool:
+    """Read the losses now and then, and tell whether that was now.
+
+    At checkpoints measure, and have the state saved, unless a number is not finite. `now` is the same for all runs, so
+    that they are read together. Only updates count where processes train together: their clocks differ.
+    """
+    alone = processes.count == 1
     checkpoint = run.done % run.variant.checkpoint_every == 0 or run.done == run.steps
-    due = checkpoint or run.done % SAVE_EVERY == 0
-    if not due and run.done % GATHER_EVERY:
-        return
+    due = checkpoint or run.done % SAVE_EVERY == 0 or (alone and now - run.kept_at >= SAVE_AFTER)
+    if not due and run.done % GATHER_EVERY and not (alone and now - run.read_at >= GATHER_AFTER):
+        return False
     _gather(run, base)
+    run.read_at = now
     if run.failure is None and due:
         if checkpoint:
             run.checkpoints.append(_measured(run, base, processes))
         save(run, checkpoint)
+        run.kept_at = now
+    return True
 
 
 def _gather(run: Run, base: Base) -> None:
@@ -368,8 +381,8 @@ def quarter_errors(run: Run, levels: int) -> list[list[float | None]]:
         micros = range(run.variant.gradient_accumulation)
         times = [int(t) for m in micros for t in _timesteps(run, done, m, levels)]
         found: list[list[float]] = [[] for _ in range(QUARTERS)]
-        for time, error in zip(times, logged[3:], strict=True):
-            found[time * QUARTERS // levels].append(error)
+        for timestep, error in zip(times, logged[3:], strict=True):
+            found[timestep * QUARTERS // levels].append(error)
         rows.append([sum(part) / len(part) if part else None for part in found])
     return rows
 
@@ -421,10 +434,14 @@ def _plain_prompt(run: Run, caption: str) -> str:
     return prompt_of(first, run.name, caption, generator(0, "prompt"), shuffle=False, drop=0.0)
 
 
-def _words(runs: Sequence[Run]) -> str:
-    """Return what a progress line says: each run's mean loss over its latest updates."""
+def _tell(runs: Sequence[Run], active: Sequence[Run], progress: Callable[[int, int, str], None] | None) -> None:
+    """Tell how many updates are done, of how many, and active runs' mean losses over their latest ones."""
+    if progress is None:
+        return
     told = []
-    for run in runs:
+    for run in active:
         latest = [row[0] for row in run.log[-GATHER_EVERY:]]
-        told.append(f"{run.key} {sum(latest) / len(latest):.4f}")
-    return "training, loss " + ", ".join(told)
+        if latest:
+            told.append(f"{run.key} {sum(latest) / len(latest):.4f}")
+    planned = sum(run.done if run.ended else run.steps for run in runs)
+    progress(sum(run.done for run in runs), planned, "training" + (", loss " if told else "") + ", ".join(told))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,9 @@ class Run:
     log: list[list[float]] = field(default_factory=list)  # the same, read
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     failure: str | None = None
+    # When the numbers were last read and the state last kept, in seconds of a clock that is never set.
+    read_at: float = field(default_factory=time.monotonic)
+    kept_at: float = field(default_factory=time.monotonic)
 
     @classmethod
     def start(

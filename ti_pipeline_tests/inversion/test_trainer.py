@@ -11,6 +11,7 @@ from ti_pipeline.inversion import trainer
 from ti_pipeline.inversion.base_models import BaseModelError
 from ti_pipeline.inversion.draws import generator, normal, pictures_of
 from ti_pipeline.inversion.latents import Latents
+from ti_pipeline.inversion.processes import ALONE, Processes
 from ti_pipeline.inversion.trainer import loss_weights, quarter_errors, signal_levels, train, validation_loss
 from ti_pipeline.inversion.variant_state import Pictures, Run, StartError, initial_vectors, update_count
 from ti_pipeline.studies import BaseModelSource, Variant
@@ -518,3 +519,45 @@ def test_stages_follow_one_another_with_their_own_pictures_and_rates(base):
     first.latents = run.latents[:4]
     train_all(base, first)
     assert [row[0] for row in first.log] == pytest.approx([row[0] for row in run.log[:6]], rel=1e-6)
+
+
+def test_progress_tells_of_accumulated_updates(base):
+    seen = []
+    run = run_of(base, gradient_accumulation=3, steps=4)
+    train(base, [run], save=lambda *_: None, progress=lambda *step: seen.append(step))
+    assert seen == [(0, 4, "training"), (4, 4, f"training, loss a {sum(row[0] for row in run.log) / 4:.4f}")]
+
+
+class Two(Processes):
+    """Half of two processes, whose other half never adds anything."""
+
+    def add_up(self, tensors) -> None:
+        """Do not wait for anyone."""
+
+
+@pytest.mark.parametrize(
+    ("after", "processes", "told", "saved"),
+    [
+        (float("inf"), ALONE, [0, 5], [(5, True)]),
+        (0.0, ALONE, [0, 1, 2, 3, 4, 5], [(1, False), (2, False), (3, False), (4, False), (5, True)]),
+        (0.0, Two(index=0, count=2), [0, 5], [(5, True)]),  # clocks differ: only updates may decide
+    ],
+    ids=["fast", "slow", "together"],
+)
+def test_slow_updates_are_told_and_saved_one_by_one(base, monkeypatch, after, processes, told, saved):
+    monkeypatch.setattr(trainer, "GATHER_AFTER", after)
+    monkeypatch.setattr(trainer, "SAVE_AFTER", after)
+    run, seen, kept = run_of(base, steps=5), [], []
+    train(
+        base,
+        [run],
+        save=lambda run, checkpoint: kept.append((run.done, checkpoint)),
+        progress=lambda done, *_: seen.append(done),
+        processes=processes,
+    )
+    assert seen == told
+    assert kept == saved
+    if processes is ALONE:
+        alone = run_of(base, steps=5)
+        train_all(base, alone)
+        assert torch.equal(run.vectors, alone.vectors)
