@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import pytest
 
+from ti_pipeline.inversion import base_models
 from ti_pipeline.inversion.base_models import Base, load_base
 from ti_pipeline.inversion.training_runs import VariantJob
 from ti_pipeline.studies import BaseModelSource, Variant
@@ -83,3 +84,21 @@ def make_job(root: Path, bases_folder: Path):
         return VariantJob("s", name, variant, place, bases_folder, {"64": crops, **more}, captions, folder)
 
     return make
+
+
+@pytest.fixture
+def bases_are_read_once(monkeypatch, loaded):
+    """Let trainings share loaded bases: frozen ones do not change."""
+
+    def load(name, source, *, folder, precision):
+        key = (str(source.folder), precision)
+        if key not in loaded:
+            loaded[key] = load_base(name, source, folder=folder, device="cpu", precision=precision)
+        return loaded[key]
+
+    monkeypatch.setattr(base_models, "load_base", load)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict:
+    return {}

@@ -13,33 +13,15 @@ import pandas as pd
 import pytest
 import torch
 
-from ti_pipeline.inversion import base_models, trainer, training_runs
-from ti_pipeline.inversion.base_models import BaseModelError, load_base
+from ti_pipeline.inversion import trainer, training_runs
+from ti_pipeline.inversion.base_models import BaseModelError
 from ti_pipeline.inversion.embedding_files import load_embedding
 from ti_pipeline.inversion.trainer import TrainingError
 from ti_pipeline.inversion.training_runs import train_variants
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.inversion import readers
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _each_base_is_read_once(monkeypatch, loaded):
-    """Frozen bases do not change, so tests may share them."""
-
-    def load(name, source, *, folder, precision):
-        key = (str(source.folder), precision)
-        if key not in loaded:
-            loaded[key] = load_base(name, source, folder=folder, device="cpu", precision=precision)
-        return loaded[key]
-
-    monkeypatch.setattr(base_models, "load_base", load)
-
-
-@pytest.fixture(scope="module")
-def loaded() -> dict:
-    return {}
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bases_are_read_once")]
 
 
 def files(folder: Path) -> dict[str, str]:
