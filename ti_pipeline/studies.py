@@ -205,12 +205,15 @@ class Study(StudyModel):
         if broken:
             wanted = "; ".join(f"{'.'.join(location)}: no {name!r}" for location, name, _ in broken)
             raise PydanticCustomError("broken_references", "{wanted}", {"wanted": wanted, "broken": broken})
-        for name, variant in self.variants.items():
-            sizes = sorted({self.crops.named()[crop].size for crop in self.crops_of(name)})
-            if len(sizes) > 1 and variant.resolution is None:
-                raise ValueError(
-                    f"variants.{name}: its stages' crop sets have the sizes {sizes}; give a resolution to train at"
-                )
+        crops = self.crops.named()
+        several = {name: sorted({crops[crop].size for crop in self.crops_of(name)}) for name in self.variants}
+        unsized: list[tuple[tuple[str | int, ...], str]] = [
+            (("variants", name, "resolution"), f"its stages' crop sets have the sizes {sizes}: say at which it trains")
+            for name, sizes in several.items()
+            if len(sizes) > 1 and self.variants[name].resolution is None
+        ]
+        if unsized:
+            raise faults(unsized)
         return self
 
     @model_validator(mode="after")

@@ -65,9 +65,7 @@ def checked(file: YamlFile) -> tuple[Study | None, list[str]]:
         for fault in new:
             values = _without(values, _place(fault.location, file))
         if not new:  # what lacks something now lacks it because it was left out: go on without those variants
-            spoilt = {
-                str(fault.location[1]) for fault in found if fault.location[0] == "variants" and fault.location[1:]
-            }
+            spoilt = {str(at[1]) for at in (fault.location for fault in found) if at[:1] == ("variants",) and at[1:]}
             whole = {name: own for name, own in _mapping(values, "variants").items() if str(name) not in spoilt}
             if len(whole) == len(_mapping(values, "variants")):
                 return None, _sentences(faults, file)

@@ -33,6 +33,12 @@ variants:
 """
 
 
+STAGED = GOOD.replace("steps: 10", "seed: 1").replace(
+    "vectors: 8", "{vectors: 8, stages: [{crop: 64, steps: 5}, {crop: 128, steps: 5}]}"
+)
+STAGED += "crops: {sizes: [64, 128]}\n"
+
+
 def write(folder: Path, text: str, name: str = "x.yaml") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
@@ -126,6 +132,11 @@ FAULTS = {
         GOOD + f"audit: {HERE}\n  text_detector: det.onnx\n",
         "audit",
         ["text_recognizer", "finds text in nearly every drawing"],
+    ),
+    "stages of several sizes": (
+        STAGED.replace("v8:", f"v8: {HERE}"),
+        "variants.v8.resolution",
+        ["sizes [64, 128]", "say at which it trains"],
     ),
     "not a mapping": (replaced("  v8:\n    vectors: 8", f"  v8: 8 {HERE}"), "variants.v8", ["mapping of fields"]),
     "bad name": (replaced("v8:", f'"v 8": {HERE}'), "variants.v 8", ["letters and digits"]),
@@ -376,6 +387,11 @@ def test_all_faults_of_all_files_come_together(tmp_path):
 def test_consequences_of_a_fault_are_not_faults(old, new, fault, tmp_path):
     (only,) = fault_of(write(tmp_path, replaced(old, new) + "  v9: {vectors: 9}\n")).splitlines()
     assert fault in only
+
+
+def test_a_size_that_cannot_be_read_is_not_missed_as_well(tmp_path):
+    (only,) = fault_of(write(tmp_path, STAGED.replace("seed: 1", "resolution: wide"))).splitlines()
+    assert "x.yaml:7: common.resolution: " in only
 
 
 @pytest.mark.parametrize(
