@@ -46,17 +46,17 @@ class GridPlan:
 
 
 def plan_grids(study: Study, images: pd.DataFrame) -> Iterator[GridPlan]:
-    """Yield a study's grids from its `evaluation_images`, with a column `study` where versions were added."""
+    """Yield a study's grids from its `evaluation_images`, or from what `with_versions` made of them."""
     import pandas as pd
 
-    of_studies = images if "study" in images else images.assign(study=study.name)
-    own = of_studies[of_studies.study == study.name]
+    marked = images if "is_version" in images else images.assign(study=study.name, is_version=False)
+    own = marked[~marked.is_version]
     last = own[own.step == own.groupby("variant").step.transform("max")]
     for grid in study.evaluation.all_grids(own.variant.nunique()):
         sides = (grid.y, grid.x)
         shown = own if "checkpoint" in sides else last
         if "version" in sides:
-            shown = pd.concat([last, of_studies[of_studies.study != study.name]])
+            shown = pd.concat([last, marked[marked.is_version]])
         if grid.axes:
             shown = shown[shown.axis.isin(grid.axes)]
         yield from _of_grid(study, grid, shown)
@@ -65,18 +65,19 @@ def plan_grids(study: Study, images: pd.DataFrame) -> Iterator[GridPlan]:
 def with_versions(study: Study, images: pd.DataFrame, others: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     """Return the pictures of a study with those of its `versions` that answer the same questions.
 
+    New columns are `study` and `is_version`: a version may also be an earlier checkpoint of the study itself.
     `others` are `evaluation_images` by study and variant. The same question is the same prompts but for the embedding's
     name, with the same seed, sampler, settings and size; it gets the axis and the value that this study gives it.
     Raises `SuiteError` for a version that was not evaluated, or answered nothing that was asked here.
     """
     import pandas as pd
 
-    own = _asked(images).assign(study=study.name)
+    own = _asked(images).assign(study=study.name, is_version=False)
     here = own.drop_duplicates(list(_ASKED))[[*_ASKED, "axis", "value"]]
     added = []
     for version in study.evaluation.versions:
         theirs = _asked(_rows_of(version, others)).drop(columns=["axis", "value"])
-        same = theirs.merge(here, on=list(_ASKED), how="inner").assign(study=version.study)
+        same = theirs.merge(here, on=list(_ASKED), how="inner").assign(study=version.study, is_version=True)
         if same.empty:
             raise SuiteError(
                 f"evaluation.versions: {version.study}/{version.variant} has no picture of a prompt, seed, sampler and"

@@ -214,6 +214,18 @@ def test_versions_of_other_studies_stand_beside_the_own_where_they_answered_the_
     assert table[table.y == "version"].missing.tolist() == [0]
 
 
+def test_a_version_may_be_an_earlier_checkpoint_of_the_study_itself(tmp_path: Path) -> None:
+    of = study(versions=[{"study": "s", "variant": "v8", "step": 100}])
+    own = images(tmp_path)
+    shown = with_versions(of, own, {("s", variant): own[own.variant == variant] for variant in ("v8", "v16")})
+    plans = list(plan_grids(of, shown))
+    assert [plan.rows for plan in plans if plan.grid.y == "version"] == [["s/v8-200", "s/v16-200", "s/v8-100"]]
+    assert [plan.rows for plan in plans if plan.grid.y == "checkpoint"] == [
+        ["v8-100", "v8-200"],
+        ["v16-100", "v16-200"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
