@@ -74,3 +74,13 @@ def test_what_an_earlier_run_has_done_does_not_count_for_the_speed(log):
     at(0, 500, 600, "training")
     at(10, 520, 600, "training")
     assert lines == ["training: 520 of 600, 2.0/s, 40 s left"]
+
+
+def test_work_of_the_same_size_begins_anew(log):
+    at, lines = log
+    at(0, 0, 10, "scores of a")
+    at(1, 10, 10, "scores of a")
+    at(100, 2, 10, "scores of b")
+    at(102, 10, 10, "scores of b")
+    assert lines[:2] == ["scores of a: 0 of 10", "scores of a: 10 of 10, 10.0/s"]
+    assert lines[2:] == ["scores of b: 2 of 10", "scores of b: 10 of 10, 4.0/s"]

@@ -29,12 +29,12 @@ _OF_VARIANT: dict[str, Any] = {
     "backfill_policy": dg.BackfillPolicy.single_run(),
     "group_name": "evaluation",
     "pool": "gpu",
-    "code_version": "1",
+    "code_version": "2",
 }
 _OF_STUDY: dict[str, Any] = {
     "partitions_def": study_partitions,
     "group_name": "evaluation",
-    "code_version": "1",
+    "code_version": "2",
 }
 # A study may be compared before all of its variants are done; the leaderboard then ranks those that are.
 _FROM_VARIANTS = dg.AssetIn(partition_mapping=studies_of_variants, metadata=OPTIONAL)

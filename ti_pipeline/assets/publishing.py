@@ -49,7 +49,7 @@ _PARTS = {
 _COMMON: dict[str, Any] = {
     "partitions_def": study_partitions,
     "group_name": "publishing",
-    "code_version": "1",
+    "code_version": "2",
     "deps": [
         *_OF_STUDY,
         *_COMPARED,

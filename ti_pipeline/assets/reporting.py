@@ -22,7 +22,7 @@ class LogProgress:
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         """Log to the run of `context`."""
         self._log = context.log
-        self._before, self._total, self._began = 0, -1, 0.0
+        self._before, self._done, self._total, self._began = 0, 0, 0, 0.0
         self._last = time.monotonic()
 
     def __call__(self, done: int, total: int, what: str) -> None:
@@ -31,8 +31,9 @@ class LogProgress:
         What was already done when the work was first told of does not count for its speed.
         """
         now = time.monotonic()
-        if total != self._total or done < self._before:
+        if total != self._total or done < self._done or self._done == self._total:  # other work than before
             self._before, self._total, self._began = done, total, now
+        self._done = done
         if done not in (0, total) and now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._last = now

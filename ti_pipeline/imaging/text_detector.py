@@ -26,6 +26,9 @@ __all__ = ["TextDetector"]
 # As PaddleOCR prepares pictures and reads its detector's maps. The maps show lines shrunk towards their middle;
 # a box grows back by this much of its area over its outline (Liao et al. 2020, "unclip").
 _LONGEST = 960
+# Lines are read from at most this size: four times what they were found at is as high as a recogniser looks, and OpenCV
+# sets nothing upright that comes from a picture of more than 32,766 pixels a side.
+_READ_FROM = 4 * _LONGEST
 _SIDES_OF = 32
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 _SPREAD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
@@ -50,7 +53,7 @@ class TextDetector:
         """Return the share (0..1) of RGB pixels `[height, width, 3]` that lies in boxes around lines of text."""
         import cv2
 
-        bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(shrunk(pixels, _READ_FROM), cv2.COLOR_RGB2BGR)
         probable = self._probabilities(bgr)
         scale = np.array([bgr.shape[1] / probable.shape[1], bgr.shape[0] / probable.shape[0]], dtype=np.float32)
         covered = np.zeros(probable.shape, dtype=np.uint8)

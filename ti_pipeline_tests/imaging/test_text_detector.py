@@ -60,6 +60,12 @@ def test_lines_are_cut_from_the_whole_picture_not_from_what_the_detector_sees(de
     assert detector.share(large) == pytest.approx(GROWN, rel=0.02)
 
 
+def test_a_line_on_a_very_wide_picture_is_read(detector):
+    wide = np.zeros((640, 40_000, 3), dtype=np.uint8)
+    wide[:, :12_000] = np.array([RED, YELLOW, MAGENTA], dtype=np.uint8)[np.arange(12_000) // 4_000]
+    assert detector.share(wide) == pytest.approx(12_000 / 40_000, rel=0.1)
+
+
 def test_the_audit_asks_the_detector(detector, tmp_path):
     Image.fromarray(writing((100, 100, 300, 140))).save(tmp_path / "sign.png")
     audit = audit_images(images_table({1: "sign.png"}), root=tmp_path, text_detector=detector)
