@@ -52,7 +52,9 @@ ASSET_JOBS = (
     _asset_job("export", "A variant's pictures and captions for other trainers.", "dataset"),
     _asset_job(
         "compare",
-        "Grids, leaderboard, report and release of a study.",
+        "References, grids, leaderboard, report and release of a study.",
+        "reference_images",
+        "reference_scores",
         "evaluation_grids",
         "votes",
         "leaderboard",

@@ -23,7 +23,7 @@ NAME_MARK = "[name]"
 RATING_AXIS = "rating"
 
 Dimension = Literal["value", "checkpoint", "variant", "version", "seed", "sampler", "cfg", "size", "clip_skip"]
-ShownScore = Literal["match", "tags", "concept", "training", "prompt", "diversity", "copy"]
+ShownScore = Literal["match", "tags", "likeness", "training", "prompt", "diversity", "copy"]
 
 
 class Sampler(StudyModel):
@@ -115,7 +115,7 @@ class Grid(StudyModel):
     x: Dimension = Field(default="value", description="Columns.")
     y: Dimension = Field(
         default="checkpoint",
-        description="Rows. Without `checkpoint` on a side the last one is shown; `version` adds those of `versions`.",
+        description="Rows. Without `checkpoint` on a side the variant's best is shown; `version` adds `versions`.",
     )
     axes: Annotated[list[Name], distinct] = Field(default=[], description="Only of these axes; of all if empty.")
     scores: Annotated[list[ShownScore], distinct] = Field(default=[], description="Scores written under the cells.")
@@ -175,9 +175,22 @@ class Evaluation(StudyModel):
         default="bf16", description="Numbers of UNet and text encoder on CUDA; the processor computes in fp32."
     )
     batch_size: int = Field(default=8, ge=1, description="Pictures rendered together.")
+    words: str = Field(
+        default="",
+        description="The concept in words, e.g. `purple fur, red eyes`: what the base draws when told is shown beside.",
+    )
+    prefer: Literal["balanced", "likeness", "obedience"] = Field(
+        default="balanced",
+        description="What the best should be best at: both alike, or one of the two twice as much as the other.",
+    )
     scorer: BaseModelSource = Field(
         default=BaseModelSource(hub="openai/clip-vit-large-patch14"),
         description="The CLIP or SigLIP model that scores pictures.",
+    )
+    likeness: BaseModelSource | None = Field(
+        default=None,
+        description="The model whose eyes tell likeness, e.g. `{hub: facebook/dinov2-base}` (DINOv2, CLIP"
+        " or SigLIP); the scorer's own if unset.",
     )
 
     def all_axes(self) -> dict[str, Axis]:

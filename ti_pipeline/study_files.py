@@ -44,10 +44,13 @@ _TAKEN: dict[tuple[str, ...], dict[str, str]] = {
     ("variants",): {
         "grids": "the folder of the grids, beside those of the variants",
         "best": "the grid that compares variants",
+        "references": "the folder of the pictures without an embedding",
     },
     ("evaluation", "axes"): {
         "overall": "the leaderboard's row over all axes",
-        "concept": "the leaderboard's row of likeness to the concept",
+        "obedience": "the leaderboard's row of obedience",
+        "likeness": "the leaderboard's row of likeness to the concept",
+        "held-out": "the row of the concept's own pictures",
     },
 }
 
@@ -225,6 +228,7 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
 
 
 def _evaluation_texts(study: Study) -> Iterator[tuple[Location, str]]:
+    yield ("evaluation", "words"), study.evaluation.words
     for name, path in study.evaluation.embeddings.items():
         yield ("evaluation", "embeddings", name), f"{name}, {Path(path).stem}"
     for name, axis in study.evaluation.axes.items():

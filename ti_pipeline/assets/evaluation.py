@@ -15,6 +15,7 @@ from ti_pipeline.partitions import (
     crops_of_variants,
     grids_of_variants,
     split,
+    studies_of_crops,
     studies_of_variants,
     study_partitions,
     study_with_variants,
@@ -22,7 +23,15 @@ from ti_pipeline.partitions import (
 )
 from ti_pipeline.resources import DataStore
 
-__all__ = ["evaluation_grids", "evaluation_images", "evaluation_scores", "leaderboard", "votes"]
+__all__ = [
+    "evaluation_grids",
+    "evaluation_images",
+    "evaluation_scores",
+    "leaderboard",
+    "reference_images",
+    "reference_scores",
+    "votes",
+]
 
 _OF_VARIANT: dict[str, Any] = {
     "partitions_def": variant_partitions,
@@ -115,6 +124,57 @@ def evaluation_scores(
 
 @dg.asset(
     **_OF_STUDY,
+    pool="gpu",
+    kinds={"pytorch", "parquet"},
+    ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL)},
+    deps=[name for name in CATALOG if name not in _RANKING],
+)
+def reference_images(
+    context: dg.AssetExecutionContext, store: DataStore, tag_frequencies: pd.DataFrame, tag_implications: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
+    """The suite's prompts drawn without the embedding, and with the concept in words; shared by all variants."""
+    from ti_pipeline.evaluation.reference_runs import folder_of, render_references
+
+    loaded, folder = STUDIES[context.partition_key], folder_of(context.partition_key)
+    with store.work(reads=[folder], writes=[folder]) as root:
+        table = render_references(
+            loaded,
+            policy=policy_of(loaded, store),
+            ranking=tag_frequencies,
+            implications=tag_implications,
+            root=root,
+            progress=LogProgress(context),
+        )
+    return dg.MaterializeResult(value=table, metadata={"pictures": len(table)})
+
+
+@dg.asset(
+    **_OF_STUDY,
+    pool="gpu",
+    kinds={"pytorch", "parquet"},
+    ins={"crops": dg.AssetIn(partition_mapping=studies_of_crops)},
+)
+def reference_scores(
+    context: dg.AssetExecutionContext, store: DataStore, reference_images: pd.DataFrame, crops: dict[str, pd.DataFrame]
+) -> dg.MaterializeResult[Any]:
+    """What the study's scorer sees in the references, and in the concept's own pictures: the ends of the scale."""
+    from ti_pipeline.evaluation.reference_runs import folder_of, score_references
+
+    study = context.partition_key
+    folder = folder_of(study)
+    with store.work(reads=[folder, f"crops/{study}"], writes=[folder]) as root:
+        table = score_references(
+            STUDIES[study],
+            reference_images,
+            {split(key).part: frame for key, frame in crops.items()},
+            root=root,
+            progress=LogProgress(context),
+        )
+    return dg.MaterializeResult(value=table)
+
+
+@dg.asset(
+    **_OF_STUDY,
     kinds={"pillow", "parquet"},
     ins={"evaluation_images": _SHOWN, "evaluation_scores": _SHOWN},
 )
@@ -123,19 +183,30 @@ def evaluation_grids(
     store: DataStore,
     evaluation_images: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
+    reference_images: pd.DataFrame,
+    reference_scores: pd.DataFrame,
+    leaderboard: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Labelled X/Y grids: checkpoints, variants, and versions of other studies against what they were asked."""
+    from ti_pipeline.evaluation.grid_plans import best_steps
     from ti_pipeline.evaluation.grids import grid_thumbnail
-    from ti_pipeline.evaluation.runs import write_study_grids
+    from ti_pipeline.evaluation.likeness import likeness_of_study
+    from ti_pipeline.evaluation.runs import together, write_study_grids
 
     loaded = STUDIES[context.partition_key]
     folder = f"evaluation/{context.partition_key}/grids"
     reads = ["evaluation/" + "/".join(split(key)) for key in evaluation_images]
-    with store.work(reads=reads, writes=[folder]) as root:
+    own = {key: frame for key, frame in evaluation_scores.items() if split(key).study == context.partition_key}
+    scores = together("evaluation_scores", own)
+    judged = [*likeness_of_study(loaded.study, scores, reference_scores, shares=True)]
+    judged += [frame for key, frame in evaluation_scores.items() if key not in own]
+    with store.work(reads=[*reads, f"evaluation/{context.partition_key}/references"], writes=[folder]) as root:
         table = write_study_grids(
             loaded,
             {split(key): frame for key, frame in evaluation_images.items()},
-            list(evaluation_scores.values()),
+            judged,
+            best=best_steps(leaderboard),
+            references=reference_images,
             root=root,
             folder=folder,
         )
@@ -169,6 +240,8 @@ def leaderboard(
     context: dg.AssetExecutionContext,
     embedding: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
+    reference_images: pd.DataFrame,
+    reference_scores: pd.DataFrame,
     votes: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Per axis and overall: every checkpoint with its score, interval and rank; the best is named."""

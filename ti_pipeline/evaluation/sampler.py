@@ -180,7 +180,7 @@ def _encode(cells: Sequence[Cell], base: Base, vectors: Vectors, known: TextStat
     from ti_pipeline.inversion.conditioning import encode_prompts, joined
 
     def states(cell: Cell, text: str) -> States:
-        named = ((cell.token, cell.embedding_sha256), *cell.others)
+        named = cell.named
         key = (named, cell.clip_skip, cell.long_prompts, text)
         if key not in known:
             if len(known) >= _MOST_TEXTS:
@@ -206,7 +206,6 @@ def _chunks(cell: Cell, suite: Suite, base: Base) -> dict[str, str]:
 
 def _settings(cell: Cell, base: Base) -> dict[str, object]:
     """Return the settings line in A1111's order; Clip skip only above 1."""
-    hashes = ((cell.token, cell.embedding_sha256), *cell.others)
     return {
         "Steps": cell.steps,
         "Sampler": cell.sampler,
@@ -216,7 +215,7 @@ def _settings(cell: Cell, base: Base) -> dict[str, object]:
         "Model hash": base.identity[:10],
         "Model": base.name,
         **({"Clip skip": cell.clip_skip} if cell.clip_skip > 1 else {}),
-        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes),
+        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in cell.named),
         "Checkpoint": cell.checkpoint,
     }
 
