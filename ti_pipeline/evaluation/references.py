@@ -64,6 +64,11 @@ def groups_of(study: Study) -> list[Group]:
     return found
 
 
+def reference_prompt(text: str, words: str = "") -> str:
+    """Return a prompt with `words` in the place that `_PLACE` marks; without any, that place is taken out."""
+    return text.replace(_PLACE, words) if words else without_name(text)
+
+
 def without_name(text: str) -> str:
     """Return a prompt without what `_PLACE` marks: with its comma where it stands alone between two."""
     parts = [part for part in text.split(",") if part.strip() != _PLACE]
@@ -85,16 +90,13 @@ def reference_cells(
     `suites.replaced` raises.
     """
     suite, marked = study.evaluation, list(questions(axes, _PLACE))
-    bare = [
-        Asked("", NO_EMBEDDING, 0, "", "", axis, value, *map(without_name, texts)) for axis, value, *texts in marked
-    ]
-    said = [
-        Asked("", WORDS, 0, "", "", axis, value, *(text.replace(_PLACE, suite.words) for text in texts))
+    asked = [
+        Asked("", kind, 0, "", "", axis, value, *(reference_prompt(text, words) for text in texts))
+        for kind, words in ((NO_EMBEDDING, ""), (WORDS, suite.words))
+        if words or kind == NO_EMBEDDING
         for axis, value, *texts in marked
-        if suite.words
     ]
     skips = sorted({skip for group in groups_of(study) if group.base == base for skip in group.clip_skips})
-    asked = [*bare, *said]
     return list(cells_of(suite, asked, base_identity, clip_skips=skips, others=others, precision=precision))
 
 
