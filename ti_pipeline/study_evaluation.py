@@ -189,7 +189,7 @@ class Evaluation(StudyModel):
     )
     likeness: BaseModelSource | None = Field(
         default=None,
-        description="The model whose eyes tell likeness, e.g. `{hub: facebook/dinov2-base}` (DINOv2, CLIP"
+        description="The model whose eyes tell likeness, e.g. `{hub: facebook/dinov2-base}` (DINO, DINOv2, CLIP"
         " or SigLIP); the scorer's own if unset.",
     )
 
