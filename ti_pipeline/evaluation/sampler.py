@@ -217,7 +217,10 @@ def _chunks(cell: Cell, suite: Suite, base: Base) -> dict[str, str]:
 
 
 def _settings(cell: Cell, base: Base) -> dict[str, object]:
-    """Return the settings line in A1111's order; Clip skip only above 1."""
+    """Return the settings line in A1111's order; Clip skip only above 1.
+
+    RNG says where the noise was drawn: without it, A1111 takes the GPU's and draws another picture.
+    """
     hashes = ((cell.token, cell.embedding_sha256), *cell.others)
     return {
         "Steps": cell.steps,
@@ -228,6 +231,7 @@ def _settings(cell: Cell, base: Base) -> dict[str, object]:
         "Model hash": base.identity[:10],
         "Model": base.name,
         **({"Clip skip": cell.clip_skip} if cell.clip_skip > 1 else {}),
+        "RNG": "CPU",
         "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes),
         "Checkpoint": cell.checkpoint,
     }

@@ -233,6 +233,7 @@ def test_rendering_goes_on_where_it_stopped(
         said = parse_infotext(picture.info["parameters"])
     assert said["TI hashes"] == f"ember: {cells[0].embedding_sha256[:12]}"
     assert said["Size"] == "64x64"
+    assert said["RNG"] == "CPU", "A1111 would draw another picture with the GPU's noise"
     assert said["Study hash"] == "f" * 10
     assert "Clip skip" not in said
 
