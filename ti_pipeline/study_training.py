@@ -149,9 +149,11 @@ class Variant(StudyModel):
         default="constant", description="Shape laid over the learning rate: as it is, or falling to 0 as half a cosine."
     )
     warmup_steps: int = Field(default=0, ge=0, description="Updates in which the learning rate rises from 0.")
-    optimizer: Literal["adamw", "lion", "prodigy"] = Field(
+    optimizer: Literal["adamw", "lion", "prodigy", "directional"] = Field(
         default="adamw",
-        description="adamw, or (extra `optimizers`) lion or prodigy; prodigy finds its own rate: learning_rate 1.",
+        description="adamw, or (extra `optimizers`) lion or prodigy; prodigy finds its own rate: learning_rate 1. "
+        "`directional` (Kim et al. 2025, arXiv 2512.13672) keeps vectors as long as the vocabulary's words and only "
+        "turns them, by learning_rate radians at each update: 0.05 is usual.",
     )
     seed: Seed | None = Field(default=None, description="Seed of every draw; the study's seed if unset.")
     start: Literal["text", "vocabulary", "file"] = Field(
@@ -217,6 +219,15 @@ class Variant(StudyModel):
                 raise ValueError("`stages` bring crop and steps: set crop, steps and epochs to null beside them")
         elif self.steps is None and self.epochs is None:
             raise ValueError("give steps, epochs or both (whichever ends first)")
+        return self
+
+    @model_validator(mode="after")
+    def _lengths_are_whose(self) -> Self:
+        if self.optimizer == "directional" and (self.max_norm is not None or self.gradient_clip is not None):
+            raise ValueError(
+                "`optimizer: directional` keeps one length and normalises gradients: leave out max_norm and "
+                "gradient_clip"
+            )
         return self
 
     @model_validator(mode="after")
