@@ -153,7 +153,7 @@ def _plan(job: VariantJob) -> _Plan:
         "study": job.study,
         "name": job.name,
         "base": identity,
-        "variant": job.variant.model_dump(mode="json", exclude={"note"}),
+        "variant": job.variant.decisive(),
         "start": _sha256_of_start(job),
         "data": data,
     }
