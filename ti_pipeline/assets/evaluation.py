@@ -22,6 +22,7 @@ from ti_pipeline.partitions import (
     variant_partitions,
 )
 from ti_pipeline.resources import DataStore
+from ti_pipeline.turns import GPU
 
 __all__ = [
     "evaluation_grids",
@@ -37,7 +38,6 @@ _OF_VARIANT: dict[str, Any] = {
     "partitions_def": variant_partitions,
     "backfill_policy": dg.BackfillPolicy.single_run(),
     "group_name": "evaluation",
-    "pool": "gpu",
     "code_version": "2",
 }
 _OF_STUDY: dict[str, Any] = {
@@ -75,7 +75,7 @@ def evaluation_images(
 
     folders = {key: f"evaluation/{split(key).study}/{split(key).part}" for key in context.partition_keys}
     reads = [f"embeddings/{split(key).study}/{split(key).part}" for key in folders]
-    with store.work(reads=reads, writes=list(folders.values())) as root:
+    with store.work(reads=reads, writes=list(folders.values()), alone=[GPU, *folders.values()]) as root:
         tables = render_variants(
             {key: (STUDIES[split(key).study], split(key).part, embedding[key]) for key in folders},
             policies={study: policy_of(STUDIES[study], store) for study in tag_frequencies},
@@ -105,7 +105,7 @@ def evaluation_scores(
         study, part = split(key)
         keys = [str(Key(study, crop)) for crop in STUDIES[study].study.crops_of(part)]
         folder, crops_folders = f"evaluation/{study}/{part}", ["crops/" + "/".join(split(key)) for key in keys]
-        with store.work(reads=crops_folders, writes=[folder]) as root:
+        with store.work(reads=crops_folders, writes=[folder], alone=[GPU, folder]) as root:
             return score_variant(
                 STUDIES[study],
                 evaluation_images[key],

@@ -36,7 +36,7 @@ class PostsConfig(dg.Config):
     )
 
 
-@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG, pool="e621")
+@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG)
 def posts(
     context: dg.AssetExecutionContext,
     config: PostsConfig,
@@ -68,7 +68,7 @@ def _read_source(
     from ti_pipeline.sources import fetch_posts
 
     loaded = STUDIES[context.partition_key]
-    with store.work(reads=[_answers(context)], writes=[_answers(context)]) as root:
+    with store.work(reads=[_answers(context)], writes=[_answers(context)], alone=["e621"]) as root:
         return fetch_posts(
             loaded.study.source,
             folder=loaded.path.parent,
