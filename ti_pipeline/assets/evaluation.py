@@ -124,7 +124,6 @@ def evaluation_scores(
 
 @dg.asset(
     **_OF_STUDY,
-    pool="gpu",
     kinds={"pytorch", "parquet"},
     ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL)},
     deps=[name for name in CATALOG if name not in _RANKING],
@@ -136,7 +135,7 @@ def reference_images(
     from ti_pipeline.evaluation.reference_runs import folder_of, render_references
 
     loaded, folder = STUDIES[context.partition_key], folder_of(context.partition_key)
-    with store.work(reads=[folder], writes=[folder]) as root:
+    with store.work(reads=[folder], writes=[folder], alone=[GPU, folder]) as root:
         table = render_references(
             loaded,
             policy=policy_of(loaded, store),
@@ -150,7 +149,6 @@ def reference_images(
 
 @dg.asset(
     **_OF_STUDY,
-    pool="gpu",
     kinds={"pytorch", "parquet"},
     ins={"crops": dg.AssetIn(partition_mapping=studies_of_crops)},
 )
@@ -162,7 +160,7 @@ def reference_scores(
 
     study = context.partition_key
     folder = folder_of(study)
-    with store.work(reads=[folder, f"crops/{study}"], writes=[folder]) as root:
+    with store.work(reads=[folder, f"crops/{study}"], writes=[folder], alone=[GPU, folder]) as root:
         table = score_references(
             STUDIES[study],
             reference_images,
