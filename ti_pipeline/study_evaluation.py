@@ -53,9 +53,10 @@ class Axis(StudyModel):
     )
     search: str | None = Field(default=None, description="Text to replace; the first value if unset.")
     negative: str = Field(default="", description="Negative prompt.")
-    judge: Literal["values", "tags"] = Field(
+    judge: Literal["values", "tags", "tagger"] = Field(
         default="values",
-        description="Is the asked value the one that the scorer sees, or how many of the prompt's tags show?",
+        description="Is the asked value the one that the scorer sees; how many of the prompt's tags show; or do the "
+        "value's tags show to `evaluation.tagger`?",
     )
     rating: Rating = Field(
         default="s", description="Rating of what the axis asks for; wider ones need the source's `ratings`."
@@ -137,6 +138,14 @@ class Version(StudyModel):
     step: Positive | None = Field(default=None, description="Its step; the last one evaluated if unset.")
 
 
+class TaggerModel(StudyModel):
+    """A tagger that judges axes: a local ONNX file with its list of tags."""
+
+    model: str = Field(description="The .onnx file; relative paths start at the study file.")
+    tags: str | None = Field(default=None, description="Its list; `selected_tags.csv`, … beside the model if unset.")
+    threshold: float = Field(default=0.35, gt=0, lt=1, description="For tags whose list says none of their own.")
+
+
 class Evaluation(StudyModel):
     """The evaluation suite: axes × checkpoints × seeds × samplers × sizes × clip skips."""
 
@@ -192,6 +201,16 @@ class Evaluation(StudyModel):
         description="The model whose eyes tell likeness, e.g. `{hub: facebook/dinov2-base}` (DINO, DINOv2, CLIP"
         " or SigLIP); the scorer's own if unset.",
     )
+
+    tagger: TaggerModel | None = Field(default=None, description="What axes with `judge: tagger` are judged by.")
+
+    @model_validator(mode="after")
+    def _axes_have_their_judge(self) -> Self:
+        wanting = [name for name, axis in self.axes.items() if axis.judge == "tagger" and self.tagger is None]
+        if wanting:
+            problem = "is judged by a tagger: name its model in evaluation.tagger"
+            raise faults([(("evaluation", "axes", name, "judge"), problem) for name in wanting])
+        return self
 
     def all_axes(self) -> dict[str, Axis]:
         """Return the axes to use: the study's, else the shipped ones, `combination` where it has something to combine.

@@ -96,19 +96,20 @@ def _scored(
     axes = axes_shown(loaded.study, shown)
 
     def score() -> pd.DataFrame:
-        scorer, eyes = runs.judges(loaded)
+        by = runs.judges(loaded)
         paths = [root / str(path) for path in own.path]
         rows = score_images(
             shown,
             axes,
-            scorer,
+            by.scorer,
             root=root,
             references=paths,
             embeddings=list(loaded.study.evaluation.embeddings),
-            likeness=eyes,
+            likeness=by.likeness,
+            tagger=by.tagger,
             progress=progress,
         )
-        among = held_out_rows(paths, own.sha256.tolist(), eyes, what=what)
+        among = held_out_rows(paths, own.sha256.tolist(), by.likeness, what=what)
         return pd.concat([rows, among], ignore_index=True).assign(base=group.label)
 
     rules = {name: axis.model_dump() for name, axis in axes.items()}

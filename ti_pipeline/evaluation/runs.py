@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ti_pipeline.evaluation.sampler import Suite
     from ti_pipeline.evaluation.scorers import Scorer
     from ti_pipeline.evaluation.suites import Cell
+    from ti_pipeline.evaluation.tagger_judge import TaggerJudge
     from ti_pipeline.inversion.base_models import Base
     from ti_pipeline.studies import Axis
     from ti_pipeline.study_files import LoadedStudy
@@ -279,17 +280,18 @@ def score_variant(
     axes = axes_shown(loaded.study, images)
 
     def score() -> pd.DataFrame:
-        scorer, eyes = judges(loaded)
+        by = judges(loaded)
         shown, learned = ([root / str(path) for path in frame.path] for frame in (own, trained))
         return score_images(
             images,
             axes,
-            scorer,
+            by.scorer,
             root=root,
             references=shown,
             trained=learned,
             embeddings=list(loaded.study.evaluation.embeddings),
-            likeness=eyes,
+            likeness=by.likeness,
+            tagger=by.tagger,
             progress=progress,
         )
 
@@ -311,14 +313,36 @@ def concept_pictures(crops: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return good, "trained on"
 
 
-def judges(loaded: LoadedStudy) -> tuple[Scorer, Scorer]:
-    """Load the study's scorer, and the model whose eyes tell likeness (often the same)."""
+class Judges(NamedTuple):
+    """What pictures are judged by: the scorer, whose eyes tell likeness (often the scorer's), and a tagger if any."""
+
+    scorer: Scorer
+    likeness: Scorer
+    tagger: TaggerJudge | None
+
+
+def judges(loaded: LoadedStudy) -> Judges:
+    """Load a study's judges. Raises `ScorerError` or `TaggerError` for what cannot be loaded."""
     from ti_pipeline.evaluation.eyes import load_eyes
     from ti_pipeline.evaluation.scorers import load_scorer
+    from ti_pipeline.evaluation.tagger_judge import TaggerJudge
+    from ti_pipeline.tagging.tagger import load_tagger
 
     suite, folder = loaded.study.evaluation, loaded.path.parent
     scorer = load_scorer(suite.scorer, folder=folder)
-    return scorer, scorer if suite.likeness is None else load_eyes(suite.likeness, folder=folder)
+    tagger = None
+    if suite.tagger is not None:
+        model, tags = _tagger_files(loaded)
+        tagger = TaggerJudge(load_tagger(model, tags, name="of evaluation.tagger"), suite.tagger.threshold)
+    return Judges(scorer, scorer if suite.likeness is None else load_eyes(suite.likeness, folder=folder), tagger)
+
+
+def _tagger_files(loaded: LoadedStudy) -> tuple[Path, Path | None]:
+    """Return the model and the list of `evaluation.tagger`, the latter where the study says it."""
+    named = loaded.study.evaluation.tagger
+    places = [] if named is None else [named.model, named.tags]
+    found = [loaded.path.parent / Path(os.path.expandvars(text)).expanduser() if text else None for text in places]
+    return found[0] or Path(), found[1]
 
 
 def kept_scores(
@@ -328,12 +352,15 @@ def kept_scores(
     import pyarrow.parquet as pq
 
     from ti_pipeline.evaluation.scorers import scorer_identity
-    from ti_pipeline.files import fingerprint, write_atomically
+    from ti_pipeline.files import fingerprint, sha256_of, write_atomically
     from ti_pipeline.schemas import from_arrow
 
     suite = loaded.study.evaluation
     models = [model for model in (suite.scorer, suite.likeness) if model is not None]
     by = [scorer_identity(model, folder=loaded.path.parent) for model in models]
+    if suite.tagger is not None:
+        by += [sha256_of(path) for path in _tagger_files(loaded) if path is not None and path.is_file()]
+        by.append(str(suite.tagger.threshold))
     key = fingerprint([SCORING, *judged, by]).encode()
     if path.exists() and (pq.read_schema(path).metadata or {}).get(b"fingerprint") == key:
         return from_arrow(pq.read_table(path))

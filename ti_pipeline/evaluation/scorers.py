@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from ti_pipeline.evaluation.tagger_judge import TaggerJudge
     from ti_pipeline.studies import Axis, BaseModelSource
 
 __all__ = ["Scorer", "ScorerError", "held_out_rows", "load_scorer", "place_of_model", "score_images", "scorer_identity"]
@@ -235,6 +236,7 @@ def score_images(
     trained: Sequence[Path] = (),
     embeddings: Sequence[str] = (),
     likeness: Scorer | None = None,
+    tagger: TaggerJudge | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Return the `evaluation_scores` table of rendered pictures.
@@ -242,6 +244,7 @@ def score_images(
     Metrics per picture: `match` (1 if the asked value wins among its axis' values, else 0) and `probability` (its
     softmax share), on axes with several values: with a single one there is nothing it could be mistaken for; on axes
     judged by `tags`, the share of the prompt's tags that show (see `_tag_rows`) but for names of further `embeddings`;
+    on axes judged by the `tagger`, whether the value's tags show to it (`match`);
     where there are `references` (pictures of what was to be learned), `near` and `sameness` (see `similarity`), as the
     model `likeness` sees them, or the scorer itself; `broken`, 1 for a picture of one colour;
     `prompt`, the cosine similarity to the prompt without the embedding's name; `diversity` among the seeds of a prompt;
@@ -266,7 +269,10 @@ def score_images(
     for name, axis in axes.items():
         if not (images.axis == name).any():
             continue
-        if axis.judge == "tags":
+        if axis.judge == "tagger" and tagger is not None:
+            of_axis = images[images.axis == name]
+            parts.append(tagger.rows(of_axis, [_opened(root / str(path)) for path in of_axis.path], name, axis))
+        elif axis.judge == "tags":
             parts.append(_tag_rows(images, seen, name, axis, scorer, embeddings))
         elif len(axis.values) > 1:
             parts += _choices(images, seen, name, axis, scorer)
