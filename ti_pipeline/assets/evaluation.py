@@ -238,24 +238,26 @@ def leaderboard(
     context: dg.AssetExecutionContext,
     embedding: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
-    reference_images: pd.DataFrame,
     reference_scores: pd.DataFrame,
     votes: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
-    """Per axis and overall: every checkpoint with its score, interval and rank; the best is named."""
+    """Per axis and overall: every checkpoint with its score, interval and rank; the best is named where any learned."""
+    from ti_pipeline.evaluation.decision import rule_of
+    from ti_pipeline.evaluation.likeness import likeness_of_study
     from ti_pipeline.evaluation.runs import require_known_checkpoints, together
     from ti_pipeline.evaluation.statistics import leaderboard as rank
     from ti_pipeline.evaluation.statistics import leaderboard_plot
 
     scores = together("evaluation_scores", evaluation_scores)
     require_known_checkpoints(scores, embedding)
-    table = rank(scores, seed=STUDIES[context.partition_key].study.seed, votes=votes)
-    best = table[(table.axis == "overall") & table.best].iloc[0]
+    study = STUDIES[context.partition_key].study
+    table = rank(*likeness_of_study(study, scores, reference_scores), votes=votes, **rule_of(study))
+    first = table[(table.axis == "overall") & (table["rank"] == 1)].iloc[0]
     return dg.MaterializeResult(
         value=table,
         metadata={
-            "best": str(best.checkpoint),
-            "score": f"{best.score:.3f} ({best.low:.3f}–{best.high:.3f})",
+            "best": str(first.checkpoint) if first.best else "nothing was learned",
+            "score": f"{first.score:.3f} ({first.low:.3f}–{first.high:.3f})",
             "ranking": picture(leaderboard_plot(table), "checkpoints with scores and intervals"),
         },
     )

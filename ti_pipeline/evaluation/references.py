@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ti_pipeline.evaluation.suites import Asked, cells_of, questions, replaced
+from ti_pipeline.evaluation.suites import Asked, cells_of, questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,6 @@ __all__ = [
     "WORDS",
     "Group",
     "groups_of",
-    "negative_axes",
     "reference_cells",
     "without_name",
 ]
@@ -98,13 +97,3 @@ def reference_cells(
     ]
     skips = sorted({skip for group in groups_of(study) if group.base == base for skip in group.clip_skips})
     return list(cells_of(suite, asked, base_identity, clip_skips=skips, others=others, precision=precision))
-
-
-def negative_axes(axes: Mapping[str, Axis]) -> frozenset[str]:
-    """Return the axes on which the embedding stands in the negative prompt only: there, nearer is worse."""
-    found = set()
-    for name, axis in axes.items():
-        prompt, negative = replaced(axis, axis.values[0], _PLACE)
-        if _PLACE in negative and _PLACE not in prompt:
-            found.add(name)
-    return frozenset(found)

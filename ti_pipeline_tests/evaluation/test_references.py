@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
+from ti_pipeline.evaluation.decision import rule_of
 from ti_pipeline.evaluation.references import (
     NO_EMBEDDING,
     WORDS,
     groups_of,
-    negative_axes,
     reference_cells,
     without_name,
 )
-from ti_pipeline.studies import Axis, Study
+from ti_pipeline.studies import Study
 
 SPECIES = {"prompt": "[name], wolf, solo", "values": ["wolf", "fox"]}
 
@@ -82,10 +82,13 @@ def test_variants_share_references_as_far_as_they_can() -> None:
     assert sorted({cell.clip_skip for cell in cells}) == [1, 2]
 
 
-def test_an_embedding_in_the_negative_prompt_is_told() -> None:
+def test_the_rule_knows_the_studys_preference_its_references_and_negative_prompts() -> None:
     axes = {
-        "plain": Axis(**SPECIES),
-        "negative": Axis(prompt="wolf, solo", negative="[name], blurry", values=["wolf", "fox"]),
-        "both": Axis(prompt="[name], wolf", negative="[name], blurry", values=["wolf", "fox"]),
+        "plain": SPECIES,
+        "negative": {"prompt": "wolf, solo", "negative": "[name], blurry", "values": ["wolf", "fox"]},
+        "both": {"prompt": "[name], wolf", "negative": "[name], blurry", "values": ["wolf", "fox"]},
     }
-    assert negative_axes(axes) == {"negative"}
+    rule = rule_of(study({"a": {}, "b": {"crop": 768}}, axes=axes, prefer="likeness"))
+    assert rule["negative"] == {"negative"}
+    assert rule["prefer"] == "likeness"
+    assert rule["bases"] == {"a": "one, crops 512", "b": "one, crops 768"}
