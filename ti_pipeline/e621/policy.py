@@ -1,7 +1,8 @@
 """The content policy: which posts, tags and texts are refused, whatever a study or the site says.
 
-Here: the rules and the fixed exclusion list (`always_excluded_tags.txt`). Not here: where they are applied (records,
-captions, prompts), nor any setting that would weaken them: configuration adds to the exclusions, never removes.
+Here: the rules, the fixed exclusion list (`always_excluded_tags.txt`) and the words that mean the same as what is on it
+(`kin_of_excluded_tags.txt`, plurals, ages in years). Not here: where they are applied (records, captions, prompts), nor
+any setting that would weaken them: configuration adds to the exclusions, never removes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ti_pipeline.e621.catalog import DO_NOT_POST_LISTS
-from ti_pipeline.e621.spelling import heads, is_plain, spelling, words
+from ti_pipeline.e621.spelling import heads, is_plain, plurals, spelling, words
 from ti_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
@@ -39,8 +40,20 @@ __all__ = [
 DO_NOT_POST_TAGS = frozenset(DO_NOT_POST_LISTS)
 OPT_OUT_FILE = "policy/opt_out.txt"  # in the data folder: artists that no study uses, from `purge` and from people
 _RATINGS = frozenset({"s", "q", "e"})
-# The list is a promise: a shorter or edited file must stop the run, not quietly let more through.
-_LIST_SHA256 = "b314867245089bed068d04437d6e43b0aba57f377b08db73d7ea882cb2c677e9"
+# The lists are a promise: a shorter or edited file must stop the run, not quietly let more through.
+_LISTS = {
+    "always_excluded_tags.txt": "b314867245089bed068d04437d6e43b0aba57f377b08db73d7ea882cb2c677e9",
+    "kin_of_excluded_tags.txt": "994d0051be8c8683053d6cc7bacafc0aa6888b0699aafd45d0494b9af4ed33da",
+}
+_PARTING = re.compile(r"[\s,;|\uff0c\uff1b\uff5c\u3001]+")  # what people put between tags
+_BELOW_18 = "|".join(
+    (
+        r"\d|1[0-7]",
+        "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve",
+        "thirteen|fourteen|fifteen|sixteen|seventeen",
+    )
+)
+_AGE = re.compile(rf" (?:{_BELOW_18}) (?:yo|y o|(?:years?|yrs?) olds?|years? of age) ")  # in what `words` returns
 
 
 class PolicyError(ValueError):
@@ -50,10 +63,18 @@ class PolicyError(ValueError):
 @functools.cache
 def fixed_exclusion() -> frozenset[str]:
     """Return the tags that are excluded at every rating. Raises `PolicyError` if the list is not whole."""
-    return _read_fixed_list(resources.files("ti_pipeline.e621") / "always_excluded_tags.txt")
+    return _read_list("always_excluded_tags.txt")
 
 
-def _read_fixed_list(path: Traversable | Path) -> frozenset[str]:
+@functools.cache
+def _kin() -> frozenset[str]:
+    """Return words of the fixed list's meaning: plurals, and those written down with a review note."""
+    listed = fixed_exclusion() | _read_list("kin_of_excluded_tags.txt")
+    return frozenset(listed | {plural for tag in listed for plural in plurals(tag)}) - fixed_exclusion()
+
+
+def _read_list(name: str) -> frozenset[str]:
+    path: Traversable = resources.files("ti_pipeline.e621") / name
     try:
         lines = path.read_bytes().decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -61,11 +82,32 @@ def _read_fixed_list(path: Traversable | Path) -> frozenset[str]:
             f"the content policy's list {path} cannot be read ({error}); reinstall ti_pipeline"
         ) from error
     tags = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if hashlib.sha256("\n".join(tags).encode()).hexdigest() != _LIST_SHA256:
+    if hashlib.sha256("\n".join(tags).encode()).hexdigest() != _LISTS[name]:
         raise PolicyError(
             f"the content policy's list {path} is not as published ({len(tags)} tags); reinstall ti_pipeline"
         )
     return frozenset(tags)
+
+
+class _Names(NamedTuple):
+    """Refused names, made ready to be looked for.
+
+    `phrases`: by their words; plays of symbols (`:3`) have none, and are compared as they are, by their `keys`.
+    """
+
+    keys: dict[str, str]
+    phrases: dict[str, str]
+    by_first_word: dict[str, list[tuple[str, ...]]]
+
+
+@functools.lru_cache(maxsize=16)  # the same for all policies of a study, and most of all in tests
+def _names(excluded: frozenset[str]) -> _Names:
+    names = sorted(excluded | _kin())
+    phrases = {words(tag): tag for tag in names if is_plain(tag)}
+    by_first_word: dict[str, list[tuple[str, ...]]] = {}
+    for parts in map(str.split, phrases):
+        by_first_word.setdefault(parts[0], []).append(tuple(parts))
+    return _Names({key: tag for tag in names if (key := spelling(tag))}, phrases, by_first_word)
 
 
 @dataclass(frozen=True)
@@ -85,6 +127,7 @@ class ContentPolicy:
         """Add the fixed exclusion; raise `PolicyError` for a rating that does not exist."""
         if not self.ratings or not self.ratings <= _RATINGS:
             raise PolicyError(f"ratings are s, q and e; got {sorted(self.ratings)}")
+        _kin()  # a list that is not whole stops the run here, not at the first text
         object.__setattr__(self, "excluded", self.excluded | fixed_exclusion())
 
     def refuses(self, record: Mapping[str, Any]) -> str | None:
@@ -93,8 +136,9 @@ class ContentPolicy:
         tags = _all_tags(record, by_category)
         return (
             self._refuses_rating(record.get("rating"))
-            or _refuses_untold(record)
+            or _refuses_unreadable(record)
             or self.refuses_tags(tags)
+            or self._refuses_said(record.get("said"))
             or self._refuses_artist(by_category, tags)
             or _refuses_state(record)
         )
@@ -107,21 +151,32 @@ class ContentPolicy:
     def refuses_tags(self, tags: Iterable[str]) -> str | None:
         """Return a reason that names the first excluded tag among `tags`, in any spelling, or None."""
         for tag in tags:
-            if spelling(tag) in self._keys or any(head in self._phrases for head in heads(tag)):
+            if spelling(tag) in self._keys or any(head in self._phrases or _AGE.fullmatch(head) for head in heads(tag)):
                 return f"excluded tag {tag}"
         return None
 
     def refuses_text(self, text: str) -> str | None:
-        """Return the excluded tag that a text says in whole words, or None.
+        """Return the excluded tag that a text says in whole words, or None; words are parted as CLIP parts them.
 
         Stricter than `refuses_tags`: `kid` in the caption `kid icarus` is found. A tag for which this is not None
-        cannot be in a caption, a prompt or a name.
+        cannot be in a caption, a prompt or a name. An age below 18 in years counts as one, too.
         """
         said = words(text)
-        phrased = next((tag for phrase, tag in self._phrases.items() if phrase in said), None)
-        return phrased or next(
-            (self._keys[key] for part in text.split(",") if (key := spelling(part)) in self._keys), None
-        )
+        if (phrase := self._first_phrase(said)) is not None:
+            return phrase
+        if (age := _AGE.search(said)) is not None:
+            return age[0].strip()
+        parts = [*text.split(","), *_PARTING.split(text)]
+        return next((self._keys[key] for part in parts if (key := spelling(part)) in self._keys), None)
+
+    def _first_phrase(self, said: str) -> str | None:
+        """Return the excluded tag whose words come first in what `words` returned."""
+        parts, by_first_word = said.split(), _names(self.excluded).by_first_word
+        for start, part in enumerate(parts):
+            for phrase in by_first_word.get(part, ()):
+                if tuple(parts[start : start + len(phrase)]) == phrase:
+                    return self._phrases[f" {' '.join(phrase)} "]
+        return None
 
     def require_clean_text(self, text: str, where: str) -> None:
         """Raise `PolicyError` naming `where` if the text says an excluded tag."""
@@ -129,14 +184,13 @@ class ContentPolicy:
         if found is not None:
             raise PolicyError(f"{where}: {text!r} says {found!r}, which the content policy excludes; use other words")
 
-    @functools.cached_property
+    @property
     def _keys(self) -> dict[str, str]:
-        return {key: tag for tag in sorted(self.excluded) if (key := spelling(tag))}
+        return _names(self.excluded).keys
 
-    @functools.cached_property
+    @property
     def _phrases(self) -> dict[str, str]:
-        """Excluded tags by their words; plays of symbols (`:3`) have none and are compared as they are."""
-        return {words(tag): tag for tag in sorted(self.excluded) if is_plain(tag)}
+        return _names(self.excluded).phrases
 
     def _refuses_rating(self, rating: object) -> str | None:
         if rating is None:
@@ -144,6 +198,11 @@ class ContentPolicy:
         if not isinstance(rating, str) or rating not in self.ratings:
             return f"rating {rating} is not among {', '.join(sorted(self.ratings))}"
         return None
+
+    def _refuses_said(self, said: object) -> str | None:
+        """Judge what a picture's own files say in words: `said`, texts that a source adds to its records."""
+        found = next((tag for text in _texts(said) or [] if (tag := self.refuses_text(text))), None)
+        return None if found is None else f"its own text says {found}, which the content policy excludes"
 
     def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Sequence[str]) -> str | None:
         if self.do_not_post and {spelling(tag) for tag in tags} & (DO_NOT_POST_TAGS | self._do_not_post_keys):
@@ -169,25 +228,42 @@ class ContentPolicy:
         return frozenset(head for name in self.opt_out for head in heads(name))
 
 
-def _texts(value: object) -> list[str]:
-    """Return the texts of a list; anything else in it, or no list at all, is for `records` to complain about."""
-    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+def _texts(value: object) -> list[str] | None:
+    """Return the texts of a list, tuple, set or array; None for anything that is not just texts."""
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    if listed is None:
+        return []
+    if not isinstance(listed, list | tuple | set | frozenset) or not all(isinstance(entry, str) for entry in listed):
+        return None
+    return list(listed)
 
 
 def _tags_of(record: Mapping[str, Any]) -> dict[str, list[str]]:
     tags = record.get("tags")
-    return {str(name): _texts(names) for name, names in tags.items()} if isinstance(tags, Mapping) else {}
+    return {str(name): _texts(names) or [] for name, names in tags.items()} if isinstance(tags, Mapping) else {}
+
+
+def _locked(record: Mapping[str, Any]) -> list[str] | None:
+    """Return a record's locked tags, which come as a list or, in dumps and sidecars, as one text."""
+    locked = record.get("locked_tags")
+    return locked.split() if isinstance(locked, str) else _texts(locked)
 
 
 def _all_tags(record: Mapping[str, Any], by_category: Mapping[str, list[str]]) -> list[str]:
     """Return the tags of all categories and those locked on, but not those that `-` locks off."""
-    locked = [tag for tag in _texts(record.get("locked_tags")) if not tag.startswith("-")]
+    locked = [tag for tag in _locked(record) or [] if not tag.startswith("-")]
     return [*(tag for names in by_category.values() for tag in names), *locked]
 
 
-def _refuses_untold(record: Mapping[str, Any]) -> str | None:
-    """A picture may be without tags, but where none are told, nobody knows what it shows."""
-    return None if isinstance(record.get("tags"), Mapping) else "no tags are told, so that the policy cannot be checked"
+def _refuses_unreadable(record: Mapping[str, Any]) -> str | None:
+    """A picture may be without tags, but where none are told or they are not texts, nobody knows what it shows."""
+    tags = record.get("tags")
+    if not isinstance(tags, Mapping):
+        return "no tags are told, so that the policy cannot be checked"
+    fields = [*((f"tags.{name}", _texts(names)) for name, names in tags.items()), ("locked_tags", _locked(record))]
+    fields.append(("said", _texts(record.get("said"))))
+    unread = next((name for name, texts in fields if texts is None), None)
+    return None if unread is None else f"{unread} is not a list of texts, so that the policy cannot be checked"
 
 
 def _refuses_state(record: Mapping[str, Any]) -> str | None:
