@@ -13,10 +13,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.e621.catalog import DO_NOT_POST_LISTS
-from ti_pipeline.e621.spelling import heads, is_plain, plurals, spelling, words
+from ti_pipeline.e621.exclusions import ExclusionError, address_key, excluded_names, is_address, opted_out_names
+from ti_pipeline.e621.matching import Names, names_of
+from ti_pipeline.e621.spelling import heads, plurals, spelling, words
 from ti_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ __all__ = [
     "add_opt_out",
     "fixed_exclusion",
     "load_policy",
+    "names_excluded",
+    "opt_out_lines",
     "read_names",
+    "tags_told",
 ]
 
 DO_NOT_POST_TAGS = frozenset(DO_NOT_POST_LISTS)
@@ -45,7 +50,6 @@ _LISTS = {
     "always_excluded_tags.txt": "b314867245089bed068d04437d6e43b0aba57f377b08db73d7ea882cb2c677e9",
     "kin_of_excluded_tags.txt": "994d0051be8c8683053d6cc7bacafc0aa6888b0699aafd45d0494b9af4ed33da",
 }
-_PARTING = re.compile(r"[\s,;|\uff0c\uff1b\uff5c\u3001]+")  # what people put between tags
 _BELOW_18 = "|".join(
     (
         r"\d|1[0-7]",
@@ -89,32 +93,12 @@ def _read_list(name: str) -> frozenset[str]:
     return frozenset(tags)
 
 
-class _Names(NamedTuple):
-    """Refused names, made ready to be looked for.
-
-    `phrases`: by their words; plays of symbols (`:3`) have none, and are compared as they are, by their `keys`.
-    """
-
-    keys: dict[str, str]
-    phrases: dict[str, str]
-    by_first_word: dict[str, list[tuple[str, ...]]]
-
-
-@functools.lru_cache(maxsize=16)  # the same for all policies of a study, and most of all in tests
-def _names(excluded: frozenset[str]) -> _Names:
-    names = sorted(excluded | _kin())
-    phrases = {words(tag): tag for tag in names if is_plain(tag)}
-    by_first_word: dict[str, list[tuple[str, ...]]] = {}
-    for parts in map(str.split, phrases):
-        by_first_word.setdefault(parts[0], []).append(tuple(parts))
-    return _Names({key: tag for tag in names if (key := spelling(tag))}, phrases, by_first_word)
-
-
 @dataclass(frozen=True)
 class ContentPolicy:
     """The rules of one study. `excluded` always contains the fixed list, whatever it is constructed with.
 
-    `do_not_post`: whether posts of do-not-post artists are dropped. `opt_out`: artists never used.
+    `do_not_post`: whether posts of do-not-post artists are dropped. `opt_out`: artists never used, by name, and by
+    addresses of pages, which posts state among their sources. `*` in an excluded name stands for any characters.
     """
 
     ratings: frozenset[str] = frozenset({"s"})
@@ -139,19 +123,19 @@ class ContentPolicy:
             or _refuses_unreadable(record)
             or self.refuses_tags(tags)
             or self._refuses_said(record.get("said"))
-            or self._refuses_artist(by_category, tags)
+            or self._refuses_artist(record, by_category, tags)
             or _refuses_state(record)
         )
 
     def is_opted_out(self, record: Mapping[str, Any]) -> bool:
         """Tell whether a record is of an artist who opted out, whatever else may be said of it."""
         by_category = _tags_of(record)
-        return self._has_opted_out(by_category, _all_tags(record, by_category))
+        return self._has_opted_out(record, by_category, _all_tags(record, by_category))
 
     def refuses_tags(self, tags: Iterable[str]) -> str | None:
         """Return a reason that names the first excluded tag among `tags`, in any spelling, or None."""
         for tag in tags:
-            if spelling(tag) in self._keys or any(head in self._phrases or _AGE.fullmatch(head) for head in heads(tag)):
+            if self._names.has(tag) or any(_AGE.fullmatch(head) for head in heads(tag)):
                 return f"excluded tag {tag}"
         return None
 
@@ -161,22 +145,8 @@ class ContentPolicy:
         Stricter than `refuses_tags`: `kid` in the caption `kid icarus` is found. A tag for which this is not None
         cannot be in a caption, a prompt or a name. An age below 18 in years counts as one, too.
         """
-        said = words(text)
-        if (phrase := self._first_phrase(said)) is not None:
-            return phrase
-        if (age := _AGE.search(said)) is not None:
-            return age[0].strip()
-        parts = [*text.split(","), *_PARTING.split(text)]
-        return next((self._keys[key] for part in parts if (key := spelling(part)) in self._keys), None)
-
-    def _first_phrase(self, said: str) -> str | None:
-        """Return the excluded tag whose words come first in what `words` returned."""
-        parts, by_first_word = said.split(), _names(self.excluded).by_first_word
-        for start, part in enumerate(parts):
-            for phrase in by_first_word.get(part, ()):
-                if tuple(parts[start : start + len(phrase)]) == phrase:
-                    return self._phrases[f" {' '.join(phrase)} "]
-        return None
+        age = _AGE.search(words(text))
+        return self._names.said_in(text) or (age[0].strip() if age else None)
 
     def require_clean_text(self, text: str, where: str) -> None:
         """Raise `PolicyError` naming `where` if the text says an excluded tag."""
@@ -184,13 +154,9 @@ class ContentPolicy:
         if found is not None:
             raise PolicyError(f"{where}: {text!r} says {found!r}, which the content policy excludes; use other words")
 
-    @property
-    def _keys(self) -> dict[str, str]:
-        return _names(self.excluded).keys
-
-    @property
-    def _phrases(self) -> dict[str, str]:
-        return _names(self.excluded).phrases
+    @functools.cached_property
+    def _names(self) -> Names:
+        return names_of(self.excluded | _kin())
 
     def _refuses_rating(self, rating: object) -> str | None:
         if rating is None:
@@ -204,16 +170,32 @@ class ContentPolicy:
         found = next((tag for text in _texts(said) or [] if (tag := self.refuses_text(text))), None)
         return None if found is None else f"its own text says {found}, which the content policy excludes"
 
-    def _refuses_artist(self, by_category: Mapping[str, list[str]], tags: Sequence[str]) -> str | None:
+    def _refuses_artist(
+        self, record: Mapping[str, Any], by_category: Mapping[str, list[str]], tags: Sequence[str]
+    ) -> str | None:
         if self.do_not_post and {spelling(tag) for tag in tags} & (DO_NOT_POST_TAGS | self._do_not_post_keys):
             return "do-not-post artist"
-        return "artist opted out" if self._has_opted_out(by_category, tags) else None
+        return "artist opted out" if self._has_opted_out(record, by_category, tags) else None
 
-    def _has_opted_out(self, by_category: Mapping[str, list[str]], tags: Sequence[str]) -> bool:
+    def _has_opted_out(
+        self, record: Mapping[str, Any], by_category: Mapping[str, list[str]], tags: Sequence[str]
+    ) -> bool:
         """Names are unique on the site, so they count in any category; who opts out may leave off `_(artist)`."""
         artists = [tag for name in ("artist", "contributor") for tag in by_category.get(name, [])]
-        by_key = not self._opt_out_keys.isdisjoint(map(spelling, tags))
-        return by_key or any(head in self._opt_out_heads for tag in artists for head in heads(tag))
+        return (
+            not self._opt_out_keys.isdisjoint(map(spelling, tags))
+            or any(head in self._opt_out_heads for tag in artists for head in heads(tag))
+            or (bool(self._opt_out_pages) and any(map(self._is_opted_out_page, _texts(record.get("sources")) or [])))
+        )
+
+    def _is_opted_out_page(self, source: str) -> bool:
+        """Tell whether a post's source is a page whose artist opted out, or one below it."""
+        key = address_key(source)
+        return any(key == page or key.startswith(f"{page}/") for page in self._opt_out_pages)
+
+    @functools.cached_property
+    def _opt_out_pages(self) -> frozenset[str]:
+        return frozenset(address_key(name) for name in self.opt_out if is_address(name) and "?" not in name)
 
     @functools.cached_property
     def _do_not_post_keys(self) -> frozenset[str]:
@@ -247,6 +229,11 @@ def _locked(record: Mapping[str, Any]) -> list[str] | None:
     """Return a record's locked tags, which come as a list or, in dumps and sidecars, as one text."""
     locked = record.get("locked_tags")
     return locked.split() if isinstance(locked, str) else _texts(locked)
+
+
+def tags_told(record: Mapping[str, Any]) -> list[str]:
+    """Return a record's tags of all categories, and those locked on."""
+    return _all_tags(record, _tags_of(record))
 
 
 def _all_tags(record: Mapping[str, Any], by_category: Mapping[str, list[str]]) -> list[str]:
@@ -296,30 +283,46 @@ def load_policy(
     """
     if do_not_post not in {"drop", "keep"}:
         raise PolicyError(f"do_not_post is drop or keep, not {do_not_post!r}")
+    artists = [*(name for entry in opt_out for name in opted_out_names(entry))]
+    artists += [name for path in opt_out_files for name in read_names(path)]
     return ContentPolicy(
         ratings=frozenset(ratings),
-        excluded=_closed(fixed_exclusion() | _as_the_site_writes(exclude_tags), aliases, implications),
+        excluded=_closed(fixed_exclusion(), aliases, implications)
+        | names_excluded(exclude_tags, aliases, implications),
         do_not_post=do_not_post == "drop",
-        opt_out=_closed(
-            _as_the_site_writes([*opt_out, *(name for path in opt_out_files for name in read_names(path))]),
-            aliases,
-            None,
-        ),
+        opt_out=_closed(_as_the_site_writes(artists), aliases, None),
         do_not_post_artists=_closed(DO_NOT_POST_TAGS | set(do_not_post_artists), aliases, implications)
         - DO_NOT_POST_TAGS,
     )
+
+
+def names_excluded(
+    entries: Iterable[str], aliases: pd.DataFrame | None, implications: pd.DataFrame | None
+) -> frozenset[str]:
+    """Return the tags that entries of `exclude_tags` mean, closed over the catalog. Raises `PolicyError`."""
+    try:
+        names = [name for entry in entries for name in excluded_names(entry)]
+    except ExclusionError as error:
+        raise PolicyError(f"exclude_tags: {error}") from error
+    return _closed(_as_the_site_writes(names), aliases, implications)
 
 
 def _closed(seeds: frozenset[str], aliases: pd.DataFrame | None, implications: pd.DataFrame | None) -> frozenset[str]:
     """Return `seeds` with everything that implies one of them, and all other names of these."""
     from ti_pipeline.e621.catalog import implied_by, other_names
 
-    known, size = set(seeds), -1
+    known, size = set(seeds) | _fitting(frozenset(name for name in seeds if "*" in name), aliases, implications), -1
     while len(known) != size:
         size = len(known)
         known |= other_names(aliases, known)
         known |= implied_by(implications, known)
     return frozenset(known)
+
+
+def _fitting(wild: frozenset[str], *links: pd.DataFrame | None) -> set[str]:
+    """Return the names in the catalog that names with stars stand for, so that these are closed like any others."""
+    names = {str(name) for table in links if table is not None for name in [*table.antecedent, *table.consequent]}
+    return {name for name in names if names_of(wild).has(name)} if wild else set()
 
 
 def _as_the_site_writes(names: Iterable[str]) -> frozenset[str]:
@@ -330,10 +333,14 @@ def _as_the_site_writes(names: Iterable[str]) -> frozenset[str]:
 
 def add_opt_out(path: Path, artist: str) -> None:
     """Add an artist to an opt-out file, unless the name is there. Raises `PolicyError` for a name that is none."""
-    if not artist.strip() or len(artist.splitlines()) > 1 or re.search(r"(?:^|\s)#", artist):
+    if len(artist.splitlines()) > 1 or re.search(r"(?:^|\s)#", artist):
         raise PolicyError(f"artist {artist!r} is no name that can stand in a line of {path}")
-    names = read_names(path) if path.exists() else []
-    if spelling(artist) in map(spelling, names):
+    try:
+        opted_out_names(artist)
+    except ExclusionError as error:
+        raise PolicyError(str(error)) from error
+    lines = opt_out_lines(path) if path.exists() else []
+    if spelling(artist) in map(spelling, lines):
         return
     before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     with write_atomically(path) as aside:
@@ -342,11 +349,28 @@ def add_opt_out(path: Path, artist: str) -> None:
 
 
 def read_names(path: Path | UPath) -> list[str]:
-    """Return the artists of an opt-out file, one a line; ` #` starts a comment. Raises `PolicyError`."""
+    """Return the artists of an opt-out file, names and addresses. Raises `PolicyError` for a line that means nobody."""
+    names = []
+    for number, line in _numbered_lines(path):
+        try:
+            names += opted_out_names(line)
+        except ExclusionError as error:
+            raise PolicyError(f"{path}:{number}: {error}") from error
+    return list(dict.fromkeys(names))
+
+
+def opt_out_lines(path: Path | UPath) -> list[str]:
+    """Return the lines of an opt-out file that name somebody, as they stand there. Raises `PolicyError`."""
+    return [line for _, line in _numbered_lines(path)]
+
+
+def _numbered_lines(path: Path | UPath) -> list[tuple[int, str]]:
+    """Return the lines that are not empty, with their numbers; ` #` starts a comment."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(
             f"the opt-out file {path} cannot be read ({error}); mend it, or source.opt_out_file"
         ) from error
-    return [name for line in text.splitlines() if (name := re.split(r"(?:^|\s)#", line)[0].strip())]
+    bare = [(number, re.split(r"(?:^|\s)#", line)[0].strip()) for number, line in enumerate(text.splitlines(), 1)]
+    return [(number, line) for number, line in bare if line]

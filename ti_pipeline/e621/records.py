@@ -97,6 +97,7 @@ def records_of(posts: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "tags": {category: row.get(f"tags_{category}") for category in (*CATEGORY_NAMES, "other")},
             "locked_tags": row.get("locked_tags"),
             "said": row.get("said"),
+            "sources": row.get("sources"),
             "file": {"url": row["file_url"], "md5": row["md5"] if isinstance(row["md5"], str) else None},
         }
 

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.e621.answers import PagesAside, read_answers, write_answers
 from ti_pipeline.e621.records import LEFT_SEARCH
+from ti_pipeline.e621.search_language import TAG_LIMIT, counted_terms
 from ti_pipeline.sources.reading import Reading, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ti_pipeline.e621.client import E621Client, Page
     from ti_pipeline.progress import Progress
     from ti_pipeline.studies import E621ExportSource, E621Source
 
-__all__ = ["Found", "Wanted", "answered", "kept_search", "search_site"]
+__all__ = ["Found", "Wanted", "answered", "kept_search", "limited_to_ratings", "search_site"]
 
+_RATING = re.compile(r"([-~]?)rating:\"?(\S).*", re.IGNORECASE)
 _LIMIT = re.compile(r"(?:^|(?<=\s))limit:(\d+)(?=\s|$)", re.IGNORECASE)
 
 
@@ -46,7 +48,7 @@ class Wanted:
             raise SourceError("source.query asks for no posts: leave out limit:0")
         if not limits or "limit" in source.model_fields_set:
             limits.append(source.limit)
-        return cls(_limited_to_ratings(query, source.ratings), min(limits))
+        return cls(limited_to_ratings(query, source.ratings), min(limits))
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,34 @@ def _change(record: Mapping[str, Any]) -> tuple[Any, bool]:
     return record.get("change_seq"), LEFT_SEARCH in record
 
 
-def _limited_to_ratings(query: str, ratings: Sequence[str]) -> str:
-    """Ask only for the allowed ratings, so that the limit counts usable posts; each record is checked all the same."""
-    if re.search(r"(^|[\s~-])rating:", query, re.IGNORECASE):
+def limited_to_ratings(query: str, ratings: Sequence[str]) -> str:
+    """Return a search that asks only for the allowed ratings, so that the limit counts usable posts.
+
+    Each record is checked all the same, so a search that has as many terms as the site allows is left as it is. Raises
+    `SourceError` for one that asks for other ratings only.
+    """
+    told = [(prefix, letter) for prefix, letter in _ratings_told(query) if letter in "sqe"]
+    asked = {letter for prefix, letter in told if not prefix}
+    left_out = {letter for prefix, letter in told if prefix == "-"}
+    possible = set(ratings) - left_out
+    if len(asked) > 1 or not asked <= possible or not possible:
+        wanted_in_words = f"{', '.join(sorted(asked)) or 'any'} without {', '.join(sorted(left_out)) or 'any'}"
+        raise SourceError(
+            f"source.query leaves no rating that a post could have: it asks for {wanted_in_words}, and source.ratings "
+            f"allows {', '.join(ratings)}; change one of them"
+        )
+    if asked:
         return query
-    if len(ratings) == 1:
-        return f"{query} rating:{ratings[0]}"
-    return query + "".join(f" -rating:{letter}" for letter in "sqe" if letter not in ratings)
+    wanted = [f"rating:{letter}" for letter in ratings if len(ratings) == 1]
+    wanted = wanted or [f"-rating:{letter}" for letter in "sqe" if letter not in {*ratings, *left_out}]
+    limited = " ".join([query, *wanted])
+    return limited if counted_terms(limited) <= max(TAG_LIMIT, counted_terms(query)) else query
+
+
+def _ratings_told(query: str) -> Iterator[tuple[str, str]]:
+    """Yield prefix and first letter (the site reads no more) of each `rating:` that stands in no brackets."""
+    depth = 0
+    for word in query.split():
+        depth = max(0, depth + (word in {"(", "-(", "~("}) - (word == ")"))
+        if depth == 0 and (found := _RATING.fullmatch(word)) is not None:
+            yield found[1], found[2].lower()

