@@ -81,7 +81,7 @@ def opted_out_names(line: str) -> list[str]:
         names += [bare or name, *([name] if bare and re.match(r"by[\s_]", name, re.IGNORECASE) else [])]
     if not names or any("*" in name for name in names):
         raise ExclusionError(
-            f"{line.strip()!r} is no artist's name: write the name of the artist's tag, or a page's address"
+            f"{line.strip()!r} is no name of an artist: write the name of the artist's tag, or a page's address"
         )
     return list(dict.fromkeys(names))
 

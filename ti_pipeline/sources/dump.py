@@ -63,7 +63,7 @@ def search_dump(
     wanted = Wanted.of(source)
     search = _search(wanted, dumps, source.ratings)
     site = client()  # what it lacks is told before the dump is converted
-    dump = find_dump(_place(source, study, dumps, site))
+    dump = find_dump(_place(source, study, dumps, site, progress))
     converted = LocalSearch(convert_dump(dump, dumps.root, progress=progress))
     found = converted.find(search, seed=seed).tolist()
     if not found:
@@ -105,7 +105,7 @@ def _records(hits: list[int], site: E621Client, pages: PagesAside, progress: Pro
     return [known[post_id] for post_id in hits if post_id in known]
 
 
-def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client) -> Path:
+def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client, progress: Progress) -> Path:
     """Return where the study's dump is said to be (its own paths start at the study file), or fetch the site's."""
     own, shared = (source.dump or "").strip(), (dumps.place or "").strip()
     if own:
@@ -114,4 +114,4 @@ def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client
         return Path(shared).expanduser()
     from ti_pipeline.e621.dump_download import fetch_dump
 
-    return fetch_dump(site, dumps.root)
+    return fetch_dump(site, dumps.root, progress)
