@@ -37,6 +37,7 @@ class PostsConfig(dg.Config):
         default=True,
         description="Ask the site; otherwise make the table again from the answers kept in `raw/e621/<study>/`.",
     )
+    redraw: bool = Field(default=False, description="Draw the posts of a random search anew; otherwise they stay.")
 
 
 @dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG, pool="e621")
@@ -85,6 +86,7 @@ def _read_source(
             dumps=dumps,
             seed=loaded.study.seed,
             ask_site=config.ask_site,
+            redraw=config.redraw,
             progress=LogProgress(context),
         )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.progress import Progress
 
-__all__ = ["DownloadError", "E621Client", "Page", "SiteError", "is_ordered"]
+__all__ = ["DownloadError", "E621Client", "Page", "SiteError", "is_ordered", "is_random"]
 
 Page = list[dict[str, Any]]
 
@@ -99,9 +99,10 @@ class E621Client:
     def search(self, query: str, limit: int, *, after: Sequence[Sequence[Mapping[str, Any]]] = ()) -> Iterator[Page]:
         """Yield pages of post records for a search as on the site, at most `limit` posts in all, none twice.
 
-        Pages by id (`b<ID>`), which neither skips nor doubles while posts come and go; an `order:` needs numbered
-        pages, of which the site gives 750. `after`: all pages that an earlier search yielded; goes on behind them.
-        Ends on an empty page, never on a short one. Raises `SiteError`, also when the site repeats a page for ever.
+        Pages by id (`b<ID>`), which neither skips nor doubles while posts come and go; an `order:` or `randseed:` needs
+        numbered pages, of which the site gives 750. `after`: all pages that an earlier search yielded; goes on behind
+        them. Ends on an empty page, never on a short one. Raises `SiteError`, also when the site repeats a page for
+        ever.
         """
         seen = {_id(record, "posts") for page in after for record in page}
         if is_ordered(query):
@@ -299,7 +300,12 @@ class _GarbledError(ValueError):
 
 def is_ordered(query: str) -> bool:
     """Tell whether a search asks for an order of its own, which pages by id would override."""
-    return re.search(r"(^|\s)-?order:", query, re.IGNORECASE) is not None
+    return re.search(r"(^|\s)(?:-?order|randseed):", query, re.IGNORECASE) is not None
+
+
+def is_random(query: str) -> bool:
+    """Tell whether a search draws posts by chance."""
+    return re.search(r"(^|\s)(?:-?order:\"?random|randseed:)", query, re.IGNORECASE) is not None
 
 
 def _body(answer: requests.Response) -> bytes:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ti_pipeline.e621.answers import KeptAnswers
     from ti_pipeline.e621.client import E621Client, Page
     from ti_pipeline.progress import Progress
     from ti_pipeline.studies import E621ExportSource, E621Source
@@ -60,29 +61,88 @@ class Found:
     cut_below: int | None = None
 
 
-def search_site(source: E621Source, client: Callable[[], E621Client], *, folder: Path, progress: Progress) -> Reading:
+def search_site(
+    source: E621Source,
+    client: Callable[[], E621Client],
+    *,
+    folder: Path,
+    progress: Progress,
+    seed: int = 0,
+    redraw: bool = False,
+) -> Reading:
     """Return the records of a study's search, and keep them as they came in `folder`; `client` makes who asks.
 
     A search that broke off goes on behind its last complete page. Posts that the same search found the last time and
-    finds no more are records too, marked with why, so that nothing goes on using them. Raises `SourceError` where
-    nothing is found, and what the client raises.
+    finds no more are records too, marked with why, so that nothing goes on using them. A random search is drawn once,
+    by its own seed or `seed`, and kept: later runs ask only what has become of the drawn posts, until the search
+    changes or `redraw` asks for another draw. Raises `SourceError` where nothing is found, and what the client raises.
     """
+    from ti_pipeline.e621.client import is_random
+
     wanted, site = Wanted.of(source), client()
-    return answered(wanted, site, lambda pages: _found(wanted, site, pages, progress), folder=folder)
+    if not is_random(wanted.query):
+        return answered(wanted, site, lambda pages: _found(wanted, site, pages, progress), folder=folder)
+    kept = read_answers(_path(folder))
+    draw = 0 if kept is None else int(kept.search.get("draw", 0))
+    if kept is not None and kept.search == _identity(wanted, site, seed=seed, draw=draw) and not redraw:
+        return _drawn_before(kept, site, _path(folder), progress)
+    draw += redraw
+    own = "randseed:" in wanted.query.lower()
+    # Without a seed, each page would be another draw.
+    seeded = wanted if own else Wanted(f"{wanted.query} randseed:{seed + draw}", wanted.limit)
+    # Posts of another draw have not gone anywhere, so there is nothing to compare with.
+    return answered(
+        wanted,
+        site,
+        lambda pages: _found(seeded, site, pages, progress),
+        folder=folder,
+        compared=False,
+        seed=seed,
+        draw=draw,
+    )
+
+
+def _drawn_before(kept: KeptAnswers, client: E621Client, path: Path, progress: Progress) -> Reading:
+    """Return the posts of an earlier draw as the site shows them now."""
+    before = kept.records
+    asked = [record["id"] for record in before if LEFT_SEARCH not in record]
+    progress(0, len(asked), "posts of the draw that is kept")
+    now: dict[int, dict[str, Any]] = {}
+    for record in client.posts(asked):
+        now[record["id"]] = record
+        progress(len(now), len(asked), "posts of the draw that is kept")
+    records = [
+        record if LEFT_SEARCH in record else now.get(record["id"]) or _marked(record["id"], None) for record in before
+    ]
+    write_answers(path, kept.search, records)
+    lost = len(asked) - len(now)
+    notes = [f"the random draw of {len(before)} posts is kept; `redraw: true` of the asset posts draws anew"]
+    return Reading(records, notes + [f"{lost} of them are no longer on the site"] * (lost > 0), path)
+
+
+def _identity(wanted: Wanted, client: E621Client, **where: str | int) -> dict[str, Any]:
+    """Return what tells a kept search from others."""
+    return {"site": client.url, "query": wanted.query, "limit": wanted.limit, **where}
 
 
 def answered(
-    wanted: Wanted, client: E621Client, find: Callable[[PagesAside], Found], *, folder: Path, **where: str
+    wanted: Wanted,
+    client: E621Client,
+    find: Callable[[PagesAside], Found],
+    *,
+    folder: Path,
+    compared: bool = True,
+    **where: str | int,
 ) -> Reading:
-    """Return what `find` finds, kept in `folder` and compared with the last time.
+    """Return what `find` finds, kept in `folder` and, unless not `compared`, compared with the last time.
 
     `find` keeps complete pages aside, and is given those that are there. `where` tells searches of one query in
     several places apart. Raises `SourceError` where nothing is found.
     """
     path = _path(folder)
-    search = {"site": client.url, "query": wanted.query, "limit": wanted.limit, **where}
+    search = _identity(wanted, client, **where)
     kept = read_answers(path)
-    before = kept.records if kept is not None and kept.search == search else []
+    before = kept.records if compared and kept is not None and kept.search == search else []
     pages = PagesAside(folder, search | {"login": client.logged_in}, before=path)
     found = find(pages)
     if not found.records:
