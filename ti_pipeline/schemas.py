@@ -66,7 +66,7 @@ _CATALOG = (
 _POSTS = (
     Table(
         "posts",
-        "Posts of the study's source, one row each; left-out posts keep only their id and the reason.",
+        "Posts of the study's source, one row each; left-out posts keep their id, the reason and a file of one's own.",
         (
             _id(),
             Column("status", "string", "kept, or dropped before anything was downloaded", among=_STATUS),
@@ -98,6 +98,8 @@ _POSTS = (
                 "tags_other", "strings", "tags of categories that came to the site later; only the policy reads them"
             ),
             Column("locked_tags", "strings", "tags that the site's staff put or (with -) kept off; as tags_other"),
+            Column("captions", "strings", "captions that lie beside a picture of a folder, as they stand there"),
+            Column("said", "strings", "all that a picture's own files and name say; as tags_other"),
         ),
         key=("post_id",),
     ),

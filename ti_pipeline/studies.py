@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ti_pipeline.study_evaluation import RATING_AXIS, Axis, Evaluation, Grid, Sampler, Version, faults
@@ -61,7 +61,8 @@ class _SourceBase(StudyModel):
 
     ratings: list[Rating] = Field(default=["s"], min_length=1, description="Ratings allowed; only `s` by default.")
     exclude_tags: list[str] = Field(
-        default=[], description="Tags whose posts are never used, in addition to the fixed exclusion list."
+        default=[],
+        description="Tags whose posts are never used, in addition to the fixed exclusion list; `*` is a wildcard.",
     )
     do_not_post: Literal["drop", "keep"] = Field(
         default="drop", description="What to do with posts of artists on the do-not-post list."
@@ -72,6 +73,15 @@ class _SourceBase(StudyModel):
     licence: str | None = Field(
         default=None, description="Licence of the pictures, where they have one; stands in provenance and attribution."
     )
+
+    @field_validator("exclude_tags")
+    @classmethod
+    def _exclusions_mean_something(cls, entries: list[str]) -> list[str]:
+        from ti_pipeline.e621.exclusions import excluded_names
+
+        for entry in entries:
+            excluded_names(entry)  # a ValueError for one that could take no post, or would take all
+        return entries
 
 
 class DemoSource(_SourceBase):

@@ -201,6 +201,8 @@ def _token_place(variant: str, file: YamlFile) -> Location:
 def _policy_faults(study: Study, file: YamlFile) -> Iterator[str]:
     """Find texts that name what the content policy excludes."""
     from ti_pipeline.e621.policy import PolicyError, load_policy
+    from ti_pipeline.sources.reading import SourceError
+    from ti_pipeline.sources.search import limited_to_ratings
 
     source = study.source
     policy = load_policy(ratings=source.ratings, exclude_tags=source.exclude_tags, do_not_post=source.do_not_post)
@@ -215,6 +217,10 @@ def _policy_faults(study: Study, file: YamlFile) -> Iterator[str]:
         reason = policy.refuses_tags(wanted)
         if reason:
             yield file.fault(["source", "query"], f"asks for an {reason}, which the content policy never lets through")
+        try:
+            limited_to_ratings(source.query or "", source.ratings)
+        except SourceError as error:
+            yield file.fault(["source", "query"], str(error).removeprefix("source.query "))
 
 
 def texts_of(study: Study) -> Iterator[tuple[Location, str]]:

@@ -49,7 +49,11 @@ class Coverage(StudyModel):
 class CaptionPlan(StudyModel):
     """How a caption is made from a post's tags."""
 
-    source: Literal["none", "e621", "tagger"] = "e621"
+    source: Literal["none", "e621", "tagger", "sidecar"] = Field(
+        default="e621",
+        description="What captions are made of: nothing, the posts' own tags, what a tagger sees, or (`sidecar`) the "
+        "captions that lie beside a folder's pictures, as they stand; of their tags where there is none.",
+    )
     categories: list[Category] | None = Field(default=None, description="Categories kept; null keeps all.")
     drop_categories: list[Category] = Field(default=[], description="Categories left out.")
     order: list[Category] = Field(default=["species", "general"], description="These categories first, so ordered.")

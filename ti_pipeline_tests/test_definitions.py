@@ -20,7 +20,7 @@ ASSETS = {
     "tag_pairs": {"post_tags", "tag_frequencies", "tag_implications"},
     "tagger_tags": {"images"},
     "vocabulary": {"tag_frequencies", "post_tags", "tagger_tags"} | POLICY,
-    "captions": {"posts", "post_tags", "tagger_tags", "vocabulary", "tag_implications"},
+    "captions": {"posts", "post_tags", "tagger_tags", "vocabulary"} | POLICY,
     "images": {"posts"},
     "provenance": {"posts", "images"},
     "image_audit": {"images", "post_tags"},

@@ -131,11 +131,18 @@ def _job(
         variant=variant,
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
-        crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
+        crops={crop: _usable(key, crop, crops, captions) for crop in loaded.study.crops_of(key.part)},
         captions=trained_captions(captions[_plan_of(key)], variant),
         folder=folder,
         origin=origin,
     )
+
+
+def _usable(key: Key, crop: str, crops: dict[str, pd.DataFrame], captions: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a crop set's pictures that may be trained on: a plan's tagger takes some out by giving them no caption."""
+    table, plan = crops[str(Key(key.study, crop))], split(_plan_of(key)).part
+    tagged = STUDIES[key.study].study.captions[plan].source == "tagger"
+    return table[table.post_id.isin(captions[_plan_of(key)].post_id)] if tagged else table
 
 
 def _metadata(key: Key, result: Any) -> dict[str, Any]:
