@@ -75,6 +75,7 @@ def embedding(
                 progress=LogProgress(context),
                 processes=config.processes,
                 tensorboard=config.tensorboard,
+                tell=context.log.info,
             )
         tables = {key: results[str(key)].checkpoints for key in keys}
         sent = finish_checkpoints(tables, store, root, context.log.warning)
@@ -138,6 +139,7 @@ def _job(
 
 
 def _metadata(key: Key, result: Any) -> dict[str, Any]:
+    from ti_pipeline.inversion.applied import as_table
     from ti_pipeline.inversion.losses import course_plot
 
     last = result.checkpoints.iloc[-1]
@@ -146,6 +148,7 @@ def _metadata(key: Key, result: Any) -> dict[str, Any]:
             course_plot(result.losses, result.checkpoints), "losses, errors by timestep, gradient and vector norms"
         ),
         "losses": dg.MetadataValue.json(result.summary),
+        "what applied": dg.MetadataValue.md(as_table(result.applied)),
         "last checkpoint": str(last.checkpoint),
         "short hash": str(last.short_hash),
         "reused": bool(result.reused),
