@@ -364,10 +364,22 @@ _TRAINING = (
             Column("step", "int64", "optimizer updates done, from 1", low=1),
             Column("epoch", "int64", "pass over the pictures, from 1", low=1),
             Column("epoch_step", "int64", "update within the epoch, from 1", low=1),
-            Column("loss", "float64", "mean squared error of the update's batch"),
+            Column("loss", "float64", "mean squared error of the update's batch; missing if not finite", nullable=True),
             Column("learning_rate", "float64", "rate used for the update", low=0),
-            Column("gradient_norm", "float64", "L2 norm of the embedding's gradient before clipping", low=0),
-            Column("vector_norm", "float64", "mean L2 norm of the vectors after the update", low=0),
+            Column(
+                "gradient_norm",
+                "float64",
+                "L2 norm of the embedding's gradient before clipping; missing if not finite",
+                nullable=True,
+                low=0,
+            ),
+            Column(
+                "vector_norm",
+                "float64",
+                "mean L2 norm of the vectors after the update; missing if not finite, which as above skips the update",
+                nullable=True,
+                low=0,
+            ),
             *(
                 Column(
                     f"error_quarter_{part}",

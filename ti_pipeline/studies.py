@@ -227,6 +227,19 @@ class Study(StudyModel):
         return self
 
     @model_validator(mode="after")
+    def _patience_has_something_to_wait_for(self) -> Self:
+        crops, curations = self.crops.named(), self.named_curations()
+        found: list[tuple[tuple[str | int, ...], str]] = [
+            (("variants", name, "patience"), "waits for the loss on held-out pictures, and validation_share is 0")
+            for name, variant in self.variants.items()
+            if variant.patience is not None
+            and not any(curations[crops[crop].curation].validation_share for crop in self.crops_of(name))
+        ]
+        if found:
+            raise faults(found)
+        return self
+
+    @model_validator(mode="after")
     def _ratings_are_allowed(self) -> Self:
         allowed = self.source.ratings
         found = [

@@ -76,6 +76,7 @@ def embedding(
                 progress=LogProgress(context),
                 processes=config.processes,
                 tensorboard=config.tensorboard,
+                tell=context.log.info,
             )
         tables = {key: results[str(key)].checkpoints for key in keys}
         sent = finish_checkpoints(tables, store, root, context.log.warning)
@@ -146,6 +147,7 @@ def _usable(key: Key, crop: str, crops: dict[str, pd.DataFrame], captions: dict[
 
 
 def _metadata(key: Key, result: Any) -> dict[str, Any]:
+    from ti_pipeline.inversion.applied import as_table
     from ti_pipeline.inversion.losses import course_plot
 
     last = result.checkpoints.iloc[-1]
@@ -154,6 +156,7 @@ def _metadata(key: Key, result: Any) -> dict[str, Any]:
             course_plot(result.losses, result.checkpoints), "losses, errors by timestep, gradient and vector norms"
         ),
         "losses": dg.MetadataValue.json(result.summary),
+        "what applied": dg.MetadataValue.md(as_table(result.applied)),
         "last checkpoint": str(last.checkpoint),
         "short hash": str(last.short_hash),
         "reused": bool(result.reused),

@@ -3,8 +3,9 @@
 Boards: every axis (the share right), `obedience`, `likeness` and `overall`, whose rule is that of `decision`. All that
 is said of one checkpoint beside another, here, on the page and on the card, comes from `comparison`, whose verdicts
 hold for all pairs of a board at once. The best must have learned: its likeness is above that of its base without the
-embedding, by a tenth of the way and beyond chance for all checkpoints at once; where none is, none is best. Checkpoints that copy, are broken or
-lack trials are left out before anything is ranked. References stand on every board and are never ranked.
+embedding, by a tenth of the way and beyond chance for all checkpoints at once; where none is, none is best.
+Checkpoints that copy, are broken or lack trials are left out before anything is ranked. References stand on every board
+and are never ranked.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _list_of(name: str, model: Path, tags: Path | None) -> Path:
 
 
 def _labels(path: Path) -> tuple[list[tuple[str, str]], dict[str, float], bool]:
-    """Return (tag, category) of each output in order; the list's own thresholds; and whether it is WD's kind of list."""
+    """Return (tag, category) of each output in order, the list's own thresholds, and whether it is a WD list."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".csv":
         listed = [line for line in text.splitlines() if line]
