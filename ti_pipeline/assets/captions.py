@@ -8,6 +8,7 @@ import pandas as pd
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import STUDIES, plan_partitions, split, study_and_contrasts, study_with_plans
 from ti_pipeline.resources import DataStore
@@ -37,6 +38,7 @@ def _plan(key: str) -> CaptionPlan:
 @dg.asset(
     **_COMMON | {"kinds": {"parquet", "onnx"}},
     ins={"images": dg.AssetIn(partition_mapping=study_with_plans, metadata=OPTIONAL)},
+    deps=study_parts("tagger_tags"),
 )
 def tagger_tags(
     context: dg.AssetExecutionContext, store: DataStore, images: dict[str, pd.DataFrame]
@@ -61,7 +63,7 @@ def tagger_tags(
 @dg.asset(
     **_COMMON,
     ins={"tag_frequencies": dg.AssetIn(partition_mapping=study_and_contrasts)} | _of_study("post_tags") | _IMPLICATIONS,
-    deps=[name for name in CATALOG if name not in _IMPLICATIONS],
+    deps=[*(name for name in CATALOG if name not in _IMPLICATIONS), *study_parts("vocabulary")],
 )
 def vocabulary(
     context: dg.AssetExecutionContext,
@@ -127,7 +129,7 @@ def vocabulary(
 @dg.asset(
     **_COMMON | {"code_version": "3"},
     ins=_of_study("posts", "post_tags") | _IMPLICATIONS,
-    deps=[name for name in CATALOG if name not in _IMPLICATIONS],
+    deps=[*(name for name in CATALOG if name not in _IMPLICATIONS), *study_parts("captions")],
 )
 def captions(
     context: dg.AssetExecutionContext,

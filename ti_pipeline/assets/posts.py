@@ -9,6 +9,7 @@ from upath import UPath
 
 from ti_pipeline.assets.policy import CATALOG, exclusions_taken, policy_of
 from ti_pipeline.assets.reporting import LogProgress, picture
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import OPTIONAL, Tables
 from ti_pipeline.partitions import STUDIES, study_partitions
 from ti_pipeline.resources import DataStore, E621Site, PostsDump
@@ -40,7 +41,7 @@ class PostsConfig(dg.Config):
     redraw: bool = Field(default=False, description="Draw the posts of a random search anew; otherwise they stay.")
 
 
-@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG)
+@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=[*CATALOG, *study_parts("posts")])
 def posts(
     context: dg.AssetExecutionContext,
     config: PostsConfig,

@@ -10,6 +10,7 @@ from pydantic import Field
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
 from ti_pipeline.assets.sending import checkpoint_sender, finish_checkpoints
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
@@ -41,7 +42,7 @@ class Training(dg.Config):
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
         **{name: dg.AssetIn(partition_mapping=study_with_variants) for name in ("posts", "provenance", "training_set")},
     },
-    deps=CATALOG,
+    deps=[*CATALOG, *study_parts("embedding")],
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="training",
     kinds={"pytorch", "parquet"},
