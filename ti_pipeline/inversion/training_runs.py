@@ -153,11 +153,18 @@ def _plan(job: VariantJob) -> _Plan:
         "study": job.study,
         "name": job.name,
         "base": identity,
-        "variant": job.variant.model_dump(mode="json", exclude={"note"}),
+        "variant": _recipe(job),
         "start": _sha256_of_start(job),
         "data": data,
     }
     return _Plan(job, identity, rows, data, fingerprint(decides))
+
+
+def _recipe(job: VariantJob) -> dict[str, Any]:
+    """Return a variant's settings; names of embeddings are found whatever their case, so that decides nothing."""
+    recipe = job.variant.model_dump(mode="json", exclude={"note"})
+    token = recipe["token"]
+    return recipe | {"token": job.name if token and token.lower() == job.name.lower() else token}
 
 
 def _sha256_of_start(job: VariantJob) -> str | None:
