@@ -11,6 +11,7 @@ import dagster as dg
 
 from ti_pipeline.assets import MODULES
 from ti_pipeline.checks import CHECKS
+from ti_pipeline.home import adopt
 from ti_pipeline.io_managers import ParquetTables
 from ti_pipeline.jobs import JOBS
 from ti_pipeline.resources import CatalogSource, DataStore, E621Site, PostsDump, data_url
@@ -37,4 +38,5 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     )
 
 
+adopt()
 defs = build_defs()

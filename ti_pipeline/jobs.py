@@ -52,7 +52,9 @@ ASSET_JOBS = (
     _asset_job("export", "A variant's pictures and captions for other trainers.", "dataset"),
     _asset_job(
         "compare",
-        "Grids, leaderboard, report and release of a study.",
+        "References, grids, leaderboard, report and release of a study.",
+        "reference_images",
+        "reference_scores",
         "evaluation_grids",
         "votes",
         "leaderboard",
@@ -128,7 +130,7 @@ class PurgeConfig(dg.Config):
     artist: str = Field(description="The artist's tag; other names of the same artist are found by the catalog.")
 
 
-@dg.op(pool="e621")
+@dg.op
 def purge_pictures(context: dg.OpExecutionContext, config: PurgeConfig, store: DataStore) -> None:
     """Remove an artist's pictures and what was cut from them, opt the artist out, list what was trained on them."""
     from ti_pipeline.sources.purge import READS, WRITES, purge_artist
@@ -138,7 +140,7 @@ def purge_pictures(context: dg.OpExecutionContext, config: PurgeConfig, store: D
         for name, loaded in STUDIES.items()
         for variant in loaded.study.variants
     }
-    with store.work(reads=READS, writes=WRITES, fresh=(*READS, *WRITES)) as root:
+    with store.work(reads=READS, writes=WRITES, alone=["e621"]) as root:
         table = purge_artist(config.artist, root=root, crops_of=crops_of)
     for row in table[table.done != "removed"].itertuples():
         context.log.warning(f"{row.done}: {row.kind} {row.item} (study {row.study})")

@@ -25,6 +25,7 @@ __all__ = [
     "studies_of_crops",
     "studies_of_plans",
     "studies_of_variants",
+    "study_and_contrasts",
     "study_partitions",
     "study_with_crops",
     "study_with_plans",
@@ -77,6 +78,19 @@ variant_partitions = _definition(_VARIANTS)
 study_with_plans = dg.StaticPartitionMapping(_PLANS)
 study_with_crops = dg.StaticPartitionMapping(_CROPS)
 study_with_variants = dg.StaticPartitionMapping(_VARIANTS)
+
+
+def _contrasts() -> dg.StaticPartitionMapping:
+    """Map each study to its plans, and to those of others that tell the concept by contrast with it."""
+    read = {study: list(plans) for study, plans in _PLANS.items()}
+    for name, loaded in STUDIES.items():
+        for plan, captions in loaded.study.captions.items():
+            if captions.contrast is not None:
+                read[captions.contrast].append(str(Key(name, plan)))
+    return dg.StaticPartitionMapping(read)
+
+
+study_and_contrasts = _contrasts()
 
 
 def _back(keys: dict[str, list[str]]) -> dg.StaticPartitionMapping:

@@ -44,10 +44,13 @@ _TAKEN: dict[tuple[str, ...], dict[str, str]] = {
     ("variants",): {
         "grids": "the folder of the grids, beside those of the variants",
         "best": "the grid that compares variants",
+        "references": "the folder of the pictures without an embedding",
     },
     ("evaluation", "axes"): {
         "overall": "the leaderboard's row over all axes",
-        "concept": "the leaderboard's row of likeness to the concept",
+        "obedience": "the leaderboard's row of obedience",
+        "likeness": "the leaderboard's row of likeness to the concept",
+        "held-out": "the row of the concept's own pictures",
     },
 }
 
@@ -98,6 +101,7 @@ def load_studies(folders: Sequence[Path]) -> dict[str, LoadedStudy]:
             faults.append(f"{path}:{line}: name: study {twin.study.name!r} exists already in {twin.path}; rename one")
     if not faults:  # a study that is not there may be one of those that could not be read
         faults += [fault for loaded in found.values() for fault in _version_faults(loaded, found)]
+        faults += [fault for loaded in found.values() for fault in _contrast_faults(loaded, found)]
     if faults:
         raise StudyError("\n".join(faults))
     return found
@@ -112,6 +116,15 @@ def _version_faults(loaded: LoadedStudy, all_studies: Mapping[str, LoadedStudy])
         if name not in known:
             what = "study" if other is None else f"variant of {version.study}"
             yield read_yaml(loaded.path).fault(place, f"there is no {what} {name!r} (known: {', '.join(known)})")
+
+
+def _contrast_faults(loaded: LoadedStudy, all_studies: Mapping[str, LoadedStudy]) -> Iterator[str]:
+    """Find caption plans whose contrast is no study, or the study itself."""
+    others = [name for name in all_studies if name != loaded.study.name]
+    for plan, captions in loaded.study.captions.items():
+        if captions.contrast is not None and captions.contrast not in others:
+            problem = f"there is no other study {captions.contrast!r} (known: {', '.join(others)})"
+            yield read_yaml(loaded.path).fault(("captions", plan, "contrast"), problem)
 
 
 def _study_paths(folder: Path) -> list[Path]:
@@ -211,8 +224,10 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
     if study.source.kind == "demo":
         yield ("source", "concept"), study.source.concept
     for plan, captions in study.captions.items():
-        for index, tag in enumerate(captions.keep):
-            yield ("captions", plan, "keep", index), tag
+        named = {"keep": captions.keep, "concept": captions.concept if isinstance(captions.concept, list) else []}
+        for field, tags in named.items():
+            for index, tag in enumerate(tags):
+                yield ("captions", plan, field, index), tag
     for name, variant in study.variants.items():
         yield ("variants", name), name
         yield ("variants", name, "token"), str(study.variant(name).token)
@@ -225,6 +240,7 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
 
 
 def _evaluation_texts(study: Study) -> Iterator[tuple[Location, str]]:
+    yield ("evaluation", "words"), study.evaluation.words
     for name, path in study.evaluation.embeddings.items():
         yield ("evaluation", "embeddings", name), f"{name}, {Path(path).stem}"
     for name, axis in study.evaluation.axes.items():

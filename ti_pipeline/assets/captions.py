@@ -8,7 +8,7 @@ import pandas as pd
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
 from ti_pipeline.io_managers import OPTIONAL
-from ti_pipeline.partitions import STUDIES, plan_partitions, split, study_with_plans
+from ti_pipeline.partitions import STUDIES, plan_partitions, split, study_and_contrasts, study_with_plans
 from ti_pipeline.resources import DataStore
 from ti_pipeline.studies import CaptionPlan
 
@@ -58,7 +58,7 @@ def tagger_tags(
 
 @dg.asset(
     **_COMMON,
-    ins=_of_study("tag_frequencies", "post_tags") | _IMPLICATIONS,
+    ins={"tag_frequencies": dg.AssetIn(partition_mapping=study_and_contrasts)} | _of_study("post_tags") | _IMPLICATIONS,
     deps=[name for name in CATALOG if name not in _IMPLICATIONS],
 )
 def vocabulary(
@@ -71,6 +71,7 @@ def vocabulary(
 ) -> dict[str, pd.DataFrame]:
     """Which tags captions of this plan may use; every dropped tag keeps the rule and the numbers that dropped it."""
     from ti_pipeline.tagging.comparison import compare_strategies, strategies_of
+    from ti_pipeline.tagging.concept import lift_over
     from ti_pipeline.tagging.plots import comparison_plot, vocabulary_plot
     from ti_pipeline.tagging.tagger import counted_like
     from ti_pipeline.tagging.tokens import clip_tokenizer
@@ -81,6 +82,8 @@ def vocabulary(
         frequencies, uses = tag_frequencies[study], post_tags[study]
         if _plan(key).source == "tagger":
             frequencies, uses = counted_like(frequencies, tagger_tags[key]), tagger_tags[key]
+        if (contrast := _plan(key).contrast) is not None:
+            frequencies = lift_over(frequencies, tag_frequencies[contrast])
         policy = policy_of(STUDIES[study], store)
         # A harmless tag may contain an excluded word; in a caption it would read as that word.
         worded = {tag for tag in frequencies.tag if policy.refuses_text(tag)}

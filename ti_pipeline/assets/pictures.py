@@ -27,14 +27,14 @@ def _reasons(table: pd.DataFrame, left_out: pd.Series) -> dg.JsonMetadataValue:
     return dg.MetadataValue.json({str(k): int(v) for k, v in table.loc[left_out, "reason"].value_counts().items()})
 
 
-@dg.asset(**_COMMON, pool="e621")
+@dg.asset(**_COMMON)
 def images(
     context: dg.AssetExecutionContext, store: DataStore, e621: E621Site, posts: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
     """The pictures of kept posts, checked against the stated size and md5; every other post has its reason."""
     from ti_pipeline.sources import fetch_images
 
-    with store.work(reads=["images"], writes=["images"]) as root:
+    with store.work(reads=["images"], writes=["images"], alone=["e621"]) as root:
         table = fetch_images(posts, root=root, client=e621.client, progress=LogProgress(context))
     missing = table.status.isin(["failed", "skipped"])
     megabytes = float(table.drop_duplicates("path").file_size.sum()) / 1e6

@@ -36,7 +36,7 @@ class PostsConfig(dg.Config):
     )
 
 
-@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG, pool="e621")
+@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG)
 def posts(
     context: dg.AssetExecutionContext,
     config: PostsConfig,
@@ -68,7 +68,7 @@ def _read_source(
     from ti_pipeline.sources import fetch_posts
 
     loaded = STUDIES[context.partition_key]
-    with store.work(reads=[_answers(context)], writes=[_answers(context)]) as root:
+    with store.work(reads=[_answers(context)], writes=[_answers(context)], alone=["e621"]) as root:
         return fetch_posts(
             loaded.study.source,
             folder=loaded.path.parent,
@@ -116,14 +116,21 @@ def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeR
     ins={name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_catalog", "training_set")},
 )
 def tag_frequencies(
-    posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame, training_set: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    posts: pd.DataFrame,
+    post_tags: pd.DataFrame,
+    tag_catalog: pd.DataFrame,
+    training_set: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """How many pictures carry each tag, per category, beside the whole site where the catalog knows it."""
+    from ti_pipeline.demo.posts import demo_catalog
     from ti_pipeline.tagging.frequencies import entropy
     from ti_pipeline.tagging.frequencies import tag_frequencies as count
     from ti_pipeline.tagging.incidence import incidence_of
     from ti_pipeline.tagging.plots import coverage_plot, frequency_plot
 
+    if STUDIES[context.partition_key].study.source.kind == "demo":
+        tag_catalog = demo_catalog()  # its posts are not the site's
     kept, trained_on = int((posts.status == "kept").sum()), training_set.post_id[training_set.kept].unique()
     table = count(post_tags, tag_catalog, posts_count=kept, trained_on=trained_on)
     coverage = coverage_plot(incidence_of(post_tags, table.tag.tolist(), kept))

@@ -37,7 +37,7 @@ _OF_STUDY = (
     "image_audit",
     "training_set",
 )
-_COMPARED = ("evaluation_grids", "votes", "leaderboard")
+_COMPARED = ("evaluation_grids", "votes", "reference_scores", "leaderboard")
 _PARTS = {
     "vocabulary": ("plans", studies_of_plans),
     "captions": ("plans", studies_of_plans),

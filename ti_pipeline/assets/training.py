@@ -20,6 +20,7 @@ from ti_pipeline.partitions import (
     variant_partitions,
 )
 from ti_pipeline.resources import DataStore
+from ti_pipeline.turns import EVERY_GPU, GPU
 
 __all__ = ["embedding"]
 
@@ -44,7 +45,6 @@ class Training(dg.Config):
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="training",
     kinds={"pytorch", "parquet"},
-    pool="gpu",
     code_version="1",
 )
 def embedding(
@@ -66,7 +66,8 @@ def embedding(
     origins = {key: _origin(key, provenance[key.study], training_set[key.study]) for key in keys}
     folders = {key: f"embeddings/{key.study}/{key.part}" for key in keys}
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
-    with store.work(reads=reads, writes=[*folders.values(), "latents"]) as root:
+    alone = [GPU if config.processes == 1 else EVERY_GPU, *folders.values()]
+    with store.work(reads=reads, writes=[*folders.values(), "latents"], alone=alone) as root:
         jobs = [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys]
         with checkpoint_sender(keys, store, root, context.log.info):
             results = train_variants(

@@ -192,7 +192,7 @@ def _encode(cells: Sequence[Cell], base: Base, vectors: Vectors, known: TextStat
     from ti_pipeline.inversion.conditioning import encode_prompts, joined
 
     def states(cell: Cell, text: str) -> States:
-        named = ((cell.token, cell.embedding_sha256), *cell.others)
+        named = cell.named
         key = (named, cell.clip_skip, cell.long_prompts, text)
         if key not in known:
             if len(known) >= _MOST_TEXTS:
@@ -221,7 +221,6 @@ def _settings(cell: Cell, base: Base) -> dict[str, object]:
 
     RNG says where the noise was drawn: without it, A1111 takes the GPU's and draws another picture.
     """
-    hashes = ((cell.token, cell.embedding_sha256), *cell.others)
     return {
         "Steps": cell.steps,
         "Sampler": cell.sampler,
@@ -232,7 +231,7 @@ def _settings(cell: Cell, base: Base) -> dict[str, object]:
         "Model": base.name,
         **({"Clip skip": cell.clip_skip} if cell.clip_skip > 1 else {}),
         "RNG": "CPU",
-        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes),
+        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in cell.named),
         "Checkpoint": cell.checkpoint,
     }
 

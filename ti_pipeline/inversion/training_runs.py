@@ -162,7 +162,7 @@ def _plan(job: VariantJob) -> _Plan:
 
 def _recipe(job: VariantJob) -> dict[str, Any]:
     """Return a variant's settings; names of embeddings are found whatever their case, so that decides nothing."""
-    recipe = job.variant.model_dump(mode="json", exclude={"note"})
+    recipe = job.variant.decisive()
     token = recipe["token"]
     return recipe | {"token": job.name if token and token.lower() == job.name.lower() else token}
 

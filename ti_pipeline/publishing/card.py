@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.decision import in_words, rule_of
 from ti_pipeline.publishing.attribution import artists_counted
 from ti_pipeline.publishing.examples import diffusers_code, drawn_again
 from ti_pipeline.publishing.untrusted import markdown_text
@@ -114,6 +115,7 @@ def _facts(results: StudyResults, released: Released) -> dict[str, Any]:
         "verdict": verdict(results),
         "scorer": _public_name(study.evaluation.scorer),
         "measured": measured,
+        "rule": in_words(rule_of(study)["prefer"]),
         "trained_on": int((attribution.split == "train").sum()),
         "held_out": int((attribution.split == "validation").sum()),
         "ratings": ", ".join(sorted(map(str, ratings.unique()))) or "unknown",

@@ -78,11 +78,11 @@ def _chosen(results: StudyResults) -> tuple[Released, Embedding]:
     decision = verdict(results)
     if decision is None:
         raise ReleaseError(f"study {results.study.name}: nothing was measured; run the jobs evaluate and compare first")
-    best, study = decision.best, results.study
+    best, study = decision.first, results.study
     table = results.embeddings.get(best.variant)
     rows = [] if table is None else [row for row in table.itertuples() if row.checkpoint == best.checkpoint]
     if not rows:
-        raise ReleaseError(f"checkpoint {best.checkpoint} is best but no longer in the embedding table; run evaluate")
+        raise ReleaseError(f"checkpoint {best.checkpoint} is first but no longer in the embedding table; run evaluate")
     path = results.root / str(rows[0].safetensors_path)
     if not path.is_file() or sha256_of(path) != rows[0].sha256:
         raise ReleaseError(f"{path} is gone or was changed since training; run the job train again")

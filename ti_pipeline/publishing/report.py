@@ -13,6 +13,7 @@ import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.decision import in_words, rule_of
 from ti_pipeline.evaluation.people import groups_that_met
 from ti_pipeline.files import write_atomically
 from ti_pipeline.publishing import attribution, figures, sections
@@ -22,6 +23,7 @@ from ti_pipeline.publishing.strips import strip_groups
 from ti_pipeline.publishing.untrusted import visible, web_address
 from ti_pipeline.publishing.verdict import (
     OVERALL,
+    beside,
     boards,
     measures,
     mismatches,
@@ -127,8 +129,10 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "results": results,
         "overall": OVERALL,
         "verdict": decided,
-        "preview": next((group for group in strips if decided and decided.best.checkpoint in group.strips), None),
+        "preview": next((group for group in strips if decided and decided.first.checkpoint in group.strips), None),
         "boards": board,
+        "beside": {axis: beside(results, axis) for axis in board},
+        "rule": in_words(rule_of(study)["prefer"]),
         "intervals": {axis: _intervals(rows) for axis, rows in board.items()},
         "meetings": pairwise(results, contenders(board.get(OVERALL, []))),
         "strips": strips,

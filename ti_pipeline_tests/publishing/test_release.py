@@ -119,7 +119,7 @@ def test_a_changed_embedding_is_not_released(results, tmp_path):
 
 def test_a_best_checkpoint_without_a_row_is_not_released(results, tmp_path):
     fewer = {"a": results.embeddings["a"].query("step == 10"), "b": results.embeddings["b"]}
-    with pytest.raises(ReleaseError, match=r"a-20 is best but no longer in the embedding table"):
+    with pytest.raises(ReleaseError, match=r"a-20 is first but no longer in the embedding table"):
         write_release(dataclasses.replace(results, embeddings=fewer), tmp_path / "releases")
 
 
@@ -182,7 +182,7 @@ def test_card_tells_only_what_the_leaderboard_measured(card):
         if line.startswith("|")
     ][2:]
     assert [(row[0], float(row[1]), int(row[3]), int(row[4]), int(row[5])) for row in table] == [
-        (axis, 0.875, 8, 1, 1) for axis in ("overall", "clothing", "species")
+        (axis, 0.875, 8, 1, 1) for axis in ("overall", "obedience", "likeness", "clothing", "species")
     ]
     assert "best of 4 checkpoints" in card
     assert "too close to call\nagainst b-20 (on the same prompts and seeds they cannot be told from it)" in card

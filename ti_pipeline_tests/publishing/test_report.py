@@ -146,8 +146,14 @@ def test_the_decision_comes_first_and_is_honest(page_text):
     assert (
         "Too close to call: 1 other checkpoint cannot be told from it on the same prompts and seeds: b-20" in decision
     )
-    assert "beaten by no other on every axis at once, so a maker may prefer it for one axis: a-20, b-20." in decision
+    assert (
+        "better than it in obedience or in likeness, beyond chance, so a maker may prefer them for that: b-20."
+        in decision
+    )
+    assert "Left out: b-5: <i>3 of 8 pictures are broken." in decision
+    assert "The smallest difference that these pictures tell in four of five studies is 0.25." in decision
     assert "Overfitting: b-10 is nearer to the concept than an earlier checkpoint of the variant" in decision
+    assert "– no embedding 0.000 0.000–0.000 reference" in text
     assert "a-10 0.500 0.200–0.800 8 4 0.375 (0.100 to 0.600) 0.031 no" in text
     assert "Runner-up: a-10 0.500 (0.200–0.800)" in decision
     assert "species a-20 and 1 tied 0.875 0.700–1.000" in page_text
@@ -156,10 +162,16 @@ def test_the_decision_comes_first_and_is_honest(page_text):
 
 
 def test_a_clear_winner_is_called_clear(results):
-    board = results.leaderboard.assign(tied=lambda table: table["rank"] == 1)
+    board = results.leaderboard.assign(tied=False)
     text = Page(render_report(dataclasses.replace(results, leaderboard=board))).text
     assert "It leads every other checkpoint on the same prompts and seeds by more than chance." in text
-    assert "Too close to call" not in text
+    assert "Too close to call:" not in text
+
+
+def test_where_nothing_was_learned_none_is_called_best(results):
+    text = Page(render_report(dataclasses.replace(results, leaderboard=results.leaderboard.assign(best=False)))).text
+    assert "Nothing was learned. First, but not best: a-20" in text
+    assert "first of 4 checkpoints" in text
 
 
 @pytest.mark.parametrize(
@@ -172,7 +184,7 @@ def test_a_clear_winner_is_called_clear(results):
         "posts found 6 5 1 × excluded tag <x>",
         "3 pictures to train on, 1 held out, of 5.",
         "input contender 1 contender 2 conclusion",
-        "all axes a-20 b-20 too close to call 3 : 0, 8 0.250",
+        "overall a-20 b-20 too close to call",
         "solo 50.0 % 50.0 % ± 5.0",
         "simple background 100.0 % not steered",
         "simple background 1 2 1 0 1 sketch",  # post 2 by both, post 1 by its pixels alone

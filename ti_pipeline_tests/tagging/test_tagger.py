@@ -80,6 +80,31 @@ def test_wd_style_reads_bgr_of_0_to_255_and_its_categories(pictures, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("a,0\nb,1\nc,5\n", {"a": "general", "b": "artist", "c": "species"}),
+        ("a,8\nb,3\nc,7\n", {"a": "lore", "b": "copyright", "c": "meta"}),
+        ("a,9\nb,4\nc,5\n", {"b": "character", "c": "meta"}),  # Danbooru's numbers, by its rating heads
+        ("a,general\nb,species\nc,meta\n", {"a": "general", "b": "species", "c": "meta"}),
+    ],
+)
+def test_categories_are_the_sites_numbers_or_names(pictures, tmp_path, listed, expected):
+    pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
+    colour_model(tmp_path / "model.onnx", channels_first=True, largest=255.0)
+    (tmp_path / "selected_tags.csv").write_text("name,category\n" + listed)
+    table = tagged(pictures, tmp_path, tagger_threshold=0.0)
+    assert dict(zip(table.tag.astype(str), table.category.astype(str), strict=True)) == expected
+
+
+def test_a_category_that_is_none_is_named(pictures, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
+    colour_model(tmp_path / "model.onnx", channels_first=True, largest=255.0)
+    (tmp_path / "selected_tags.csv").write_text("name,category\na,0\nb,beast\nc,0\n")
+    with pytest.raises(TaggerError, match=r"selected_tags\.csv: b has the category 'beast'"):
+        tagged(pictures, tmp_path)
+
+
 def test_the_threshold_decides_and_pictures_are_padded_white(tmp_path):
     pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
     colour_model(tmp_path / "model.onnx", channels_first=False, largest=1.0)
