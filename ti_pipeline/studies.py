@@ -148,6 +148,21 @@ class Publish(StudyModel):
     )
 
 
+class Release(StudyModel):
+    """What a finished release says of itself."""
+
+    license: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9.+-]*$",
+        description="The embedding's licence in the card, by Hugging Face's ids (`cc-by-4.0`, `creativeml-openrail-m`, "
+        "`other`); none is claimed unless you give one.",
+    )
+    recipe: Literal["cleaned", "full"] = Field(
+        default="cleaned",
+        description="`study.yaml` of a release: without paths, searches and addresses, or the file as it is.",
+    )
+
+
 class Study(StudyModel):
     """One YAML file: everything from the source to the evaluation of its variants."""
 
@@ -170,6 +185,7 @@ class Study(StudyModel):
     common: dict[str, Any] = Field(default={}, description="Values for every variant that does not set its own.")
     variants: dict[Name, Variant] = Field(min_length=1)
     evaluation: Evaluation = Evaluation()
+    release: Release = Release()
     publish: Publish | None = Field(default=None, description="Where releases are sent; null keeps them here.")
 
     def named_curations(self) -> dict[str, Curation]:
@@ -186,7 +202,8 @@ class Study(StudyModel):
                 "crop": crop,
                 "resolution": variant.resolution or self.crops.named()[crop].size,
                 "seed": self.seed if variant.seed is None else variant.seed,
-                "token": (variant.token or name).replace("{study}", self.name).replace("{variant}", name),
+                # In lower case, since diffusers finds no name with a capital letter whole (publishing.card).
+                "token": (variant.token or name.lower()).replace("{study}", self.name).replace("{variant}", name),
             }
         )
 

@@ -29,6 +29,11 @@ class BaseModelSource(StudyModel):
     )
     hub: str | None = Field(default=None, description="A Hugging Face hub id, e.g. `CompVis/stable-diffusion-v1-4`.")
     revision: str | None = Field(default=None, description="Hub revision (branch, tag or commit).")
+    published_as: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="The hub id under which others find a model that lies in a `folder` or `file` here; for cards.",
+    )
     note: str | None = Field(default=None, description="What this model is, for people.")
 
     @model_validator(mode="after")

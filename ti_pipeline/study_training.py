@@ -254,7 +254,8 @@ class Variant(StudyModel):
     checkpoint_every: int = Field(default=500, ge=1, description="Keep a checkpoint each n updates (and the last).")
     token: Token | None = Field(
         default=None,
-        description="Name of the embedding in prompts and files; may contain {study} and {variant}.",
+        description="Name of the embedding in prompts and files; may contain {study} and {variant}. The variant's name "
+        "in lower case if unset.",
     )
     note: str | None = Field(default=None, description="Remarks, for people.")
 
