@@ -36,7 +36,7 @@ class Training(dg.Config):
 @dg.asset(
     partitions_def=variant_partitions,
     ins={
-        "captions": dg.AssetIn(partition_mapping=plans_of_variants),
+        **{name: dg.AssetIn(partition_mapping=plans_of_variants) for name in ("captions", "vocabulary")},
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
         **{name: dg.AssetIn(partition_mapping=study_with_variants) for name in ("posts", "provenance", "training_set")},
     },
@@ -52,6 +52,7 @@ def embedding(
     config: Training,
     store: DataStore,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     posts: dict[str, pd.DataFrame],
     provenance: dict[str, pd.DataFrame],
@@ -67,7 +68,7 @@ def embedding(
     folders = {key: f"embeddings/{key.study}/{key.part}" for key in keys}
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
     with store.work(reads=reads, writes=[*folders.values(), "latents"]) as root:
-        jobs = [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys]
+        jobs = [_job(key, root / folders[key], captions, vocabulary, crops, origins[key]) for key in keys]
         with checkpoint_sender(keys, store, root, context.log.info):
             results = train_variants(
                 jobs,
@@ -116,18 +117,20 @@ def _job(
     key: Key,
     folder: Any,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     origin: dict[str, str],
 ) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
     from ti_pipeline.tagging.budget import trained_captions
+    from ti_pipeline.tagging.concept import started
 
     loaded = STUDIES[key.study]
     variant = loaded.study.variant(key.part)
     return VariantJob(
         study=key.study,
         name=key.part,
-        variant=variant,
+        variant=started(variant, vocabulary[_plan_of(key)]),
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
         crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
