@@ -20,7 +20,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "timesteps": "spread",
         "min_snr_gamma": 5.0,
         "batch_size": 4,
-        "drop_tags": 0.5,
         "checkpoint_every": 50,
     },
 }

@@ -153,7 +153,7 @@ class Variant(StudyModel):
         default="classic",
         description="What fields stand for that the variant does not set: `classic` is what A1111 does, `fast` what "
         "learned most in the least time: optimizer directional, learning_rate 0.2 falling as a cosine, timesteps "
-        "spread, min_snr_gamma 5, batch_size 4, drop_tags 0.5, checkpoint_every 50.",
+        "spread, min_snr_gamma 5, batch_size 4, checkpoint_every 50.",
     )
     vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
     base: BaseName = Field(description="Name of an entry of `base_models`.")
