@@ -257,6 +257,18 @@ class Study(StudyModel):
         return self
 
     @model_validator(mode="after")
+    def _starts_have_words(self) -> Self:
+        plans = {name: self.captions[str(self.variant(name).captions)] for name in self.variants}
+        wordless: list[tuple[tuple[str | int, ...], str]] = [
+            (("variants", name, "start"), "starts from the concept's tags, and its caption plan has no `concept`")
+            for name, variant in self.variants.items()
+            if variant.start == "concept" and plans[name].concept is None
+        ]
+        if wordless:
+            raise faults(wordless)
+        return self
+
+    @model_validator(mode="after")
     def _ratings_are_allowed(self) -> Self:
         allowed = self.source.ratings
         found = [

@@ -158,7 +158,7 @@ class Variant(StudyModel):
         default="classic",
         description="What fields stand for that the variant does not set: `classic` is what A1111 does, `fast` what "
         "learned most in the least time: optimizer directional, learning_rate 0.2 falling as a cosine, timesteps "
-        "spread, min_snr_gamma 5, batch_size 4, drop_tags 0.5, 100 steps with a checkpoint each 50.",
+        "spread, min_snr_gamma 5, batch_size 4, checkpoint_every 50.",
     )
     vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
     base: BaseName = Field(description="Name of an entry of `base_models`.")
@@ -190,10 +190,11 @@ class Variant(StudyModel):
         "vocabulary's words and only turns them, by learning_rate radians at each update: 0.05 is usual.",
     )
     seed: Seed | None = Field(default=None, description="Seed of every draw; the study's seed if unset.")
-    start: Literal["text", "vocabulary", "file"] = Field(
+    start: Literal["text", "vocabulary", "file", "concept"] = Field(
         default="text",
         description="What the vectors start from: `initializer`, draws with the vocabulary's mean and standard "
-        "deviation, or `initializer_file`.",
+        "deviation, `initializer_file`, or the words of the concept's own tags (those that `concept` of the caption "
+        "plan leaves out), so that training begins at what words can say.",
     )
     initializer: str = Field(default="*", description="Text whose token vectors start the embedding; empty = zeros.")
     initializer_file: str | None = Field(

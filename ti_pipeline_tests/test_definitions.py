@@ -27,7 +27,7 @@ ASSETS = {
     "image_audit": {"images", "post_tags"},
     "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},
-    "embedding": {"posts", "captions", "crops", "provenance", "training_set"} | POLICY,
+    "embedding": {"posts", "captions", "vocabulary", "crops", "provenance", "training_set"} | POLICY,
     "evaluation_images": {"embedding", "tag_frequencies"} | POLICY,
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},

@@ -38,7 +38,7 @@ class Training(dg.Config):
 @dg.asset(
     partitions_def=variant_partitions,
     ins={
-        "captions": dg.AssetIn(partition_mapping=plans_of_variants),
+        **{name: dg.AssetIn(partition_mapping=plans_of_variants) for name in ("captions", "vocabulary")},
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
         **{name: dg.AssetIn(partition_mapping=study_with_variants) for name in ("posts", "provenance", "training_set")},
     },
@@ -53,6 +53,7 @@ def embedding(
     config: Training,
     store: DataStore,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     posts: dict[str, pd.DataFrame],
     provenance: dict[str, pd.DataFrame],
@@ -69,7 +70,7 @@ def embedding(
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
     alone = [GPU if config.processes == 1 else EVERY_GPU, *folders.values()]
     with store.work(reads=reads, writes=[*folders.values(), "latents"], alone=alone) as root:
-        jobs = [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys]
+        jobs = [_job(key, root / folders[key], captions, vocabulary, crops, origins[key]) for key in keys]
         with checkpoint_sender(keys, store, root, context.log.info):
             results = train_variants(
                 jobs,
@@ -119,18 +120,20 @@ def _job(
     key: Key,
     folder: Any,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     origin: dict[str, str],
 ) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
     from ti_pipeline.tagging.budget import trained_captions
+    from ti_pipeline.tagging.concept import started
 
     loaded = STUDIES[key.study]
     variant = loaded.study.variant(key.part)
     return VariantJob(
         study=key.study,
         name=key.part,
-        variant=variant,
+        variant=started(variant, vocabulary[_plan_of(key)]),
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
         crops={crop: _usable(key, crop, crops, captions) for crop in loaded.study.crops_of(key.part)},
