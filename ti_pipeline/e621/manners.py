@@ -136,7 +136,7 @@ def _opened(path: Path, rates: list[Rate]) -> SQLiteBucket:
     bucket = _SharedBucket.init_from_file(rates, db_path=str(path), use_file_lock=True)
     found = bucket.conn.execute("PRAGMA quick_check").fetchone()[0]
     if found != "ok":
-        bucket.close()
+        bucket.close()  # type: ignore[no-untyped-call]
         raise sqlite3.DatabaseError(str(found))
     return bucket
 
