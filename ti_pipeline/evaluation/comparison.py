@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ti_pipeline.evaluation.decision import overall, slopes
@@ -106,7 +107,6 @@ def _ratio(lead: Floats, error: Floats) -> Floats:
 def _judged(lead: Floats, error: Floats, largest: Floats, freedom: float) -> Compared:
     """Return a board's verdicts from its pairs and the largest ratio of every exchange, the observed one among them."""
     import numpy as np
-    from scipy.stats import studentized_range
 
     ordered = np.sort(largest)
     ratios = np.abs(_ratio(lead, error))
@@ -117,12 +117,18 @@ def _judged(lead: Floats, error: Floats, largest: Floats, freedom: float) -> Com
     if not pairs.any():
         return Compared(lead, p, 0 * error, math.inf)
     if allowed:
-        limit = float(ordered[-allowed - 1])
+        limit = float(ordered[-allowed - 1]) + 1e-8  # what is as large as this is not beyond it
     else:  # too few exchanges for any verdict: no interval may say more, and none may be narrower than Tukey's
-        limit = max(
-            float(ratios.max()) + 1e-6, float(studentized_range.ppf(1 - SURE, len(lead), freedom)) / math.sqrt(2)
-        )
+        limit = max(float(ratios.max()) + 1e-6, _tukey(len(lead), freedom))
     return Compared(lead, p, limit * error * (1 - np.eye(len(lead))), tellable(error, limit))
+
+
+@cache
+def _tukey(checkpoints: int, freedom: float) -> float:
+    """Return how many standard errors the largest difference of so many equal means reaches in 5 %."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(1 - SURE, checkpoints, freedom)) / math.sqrt(2)
 
 
 def tellable(error: Floats, limit: float) -> float:
