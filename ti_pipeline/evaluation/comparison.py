@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ti_pipeline.evaluation.decision import overall, slopes
@@ -34,7 +35,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["LIKENESS", "OBEDIENCE", "OVERALL", "SURE", "Compared", "compared", "learned", "strata"]
+__all__ = [
+    "LIKENESS",
+    "OBEDIENCE",
+    "OVERALL",
+    "SURE",
+    "Compared",
+    "compared",
+    "learned",
+    "pairs_of",
+    "strata",
+    "tellable",
+]
 
 SURE = 0.05
 OBEDIENCE, LIKENESS, OVERALL = "obedience", "likeness", "overall"
@@ -46,28 +58,26 @@ _POWER = 0.8416212335729143  # the normal quantile of 80 %
 
 @dataclass(frozen=True)
 class Compared:
-    """All pairs of one board: `lead` [c, c] of the row over the column, its standard error and `p`, for all at once.
+    """All pairs of one board: `lead` [c, c] of the row over the column, and `p`, for all at once.
 
-    `limit` is how many standard errors are beyond chance. `tells` is the smallest true difference that two checkpoints'
-    trials would show in four of five studies, infinite where there is nothing to tell.
+    `reach` [c, c] is how far to each side of `lead` its interval reaches, for all pairs at once too. `tells` is the
+    smallest true difference that two checkpoints' trials would show in four of five studies, infinite where there is
+    nothing to tell.
     """
 
     lead: Floats
-    error: Floats
     p: Floats
-    limit: float
+    reach: Floats
     tells: float
 
-    @property
-    def reach(self) -> Floats:
-        """Return how far to each side of `lead` its interval reaches [c, c], for all pairs at once."""
-        import numpy as np
 
-        return self.limit * self.error * (1 - np.eye(len(self.lead)))
+def compared(
+    trials: Trials, on: Scaled, *, prefer: Prefer, seed: int, exchanges: int = EXCHANGES
+) -> dict[str, Compared]:
+    """Return every axis, obedience, likeness and overall, each with all its pairs. All trials must be there.
 
-
-def compared(trials: Trials, on: Scaled, *, prefer: Prefer, seed: int) -> dict[str, Compared]:
-    """Return every axis, obedience, likeness and overall, each with all its pairs. All trials must be there."""
+    `exchanges` are drawn where not all are counted.
+    """
     import numpy as np
 
     board = _Boards(trials, on, prefer)
@@ -75,9 +85,11 @@ def compared(trials: Trials, on: Scaled, *, prefer: Prefer, seed: int) -> dict[s
     own = np.arange(count)[None, None].repeat(len(trials.axis), axis=1)
     found = board.measured(own)
     largest = {name: np.zeros(0) for name in found}
-    every = _all_exchanges(trials, on)
+    every = _all_exchanges(trials, on, exchanges)
     # What was found is one of the exchanges that could have been.
-    for exchange in [own, *_drawn(len(trials.axis), count, seed)] if every is None else every:
+    for exchange in (
+        itertools.chain([own], _drawn(len(trials.axis), count, seed, exchanges)) if every is None else every
+    ):
         for name, (lead, error) in board.measured(exchange).items():
             largest[name] = np.append(largest[name], _ratio(lead, error).max(axis=(1, 2)))
     return {
@@ -95,7 +107,6 @@ def _ratio(lead: Floats, error: Floats) -> Floats:
 def _judged(lead: Floats, error: Floats, largest: Floats, freedom: float) -> Compared:
     """Return a board's verdicts from its pairs and the largest ratio of every exchange, the observed one among them."""
     import numpy as np
-    from scipy.stats import studentized_range
 
     ordered = np.sort(largest)
     ratios = np.abs(_ratio(lead, error))
@@ -104,27 +115,44 @@ def _judged(lead: Floats, error: Floats, largest: Floats, freedom: float) -> Com
     allowed = math.ceil(SURE * len(ordered)) - 1  # so many may be as large as what is still called beyond chance
     pairs = error[np.triu_indices(len(error), 1)]
     if not pairs.any():
-        return Compared(lead, error, p, 0.0, math.inf)
+        return Compared(lead, p, 0 * error, math.inf)
     if allowed:
-        limit = float(ordered[-allowed - 1])
+        limit = float(ordered[-allowed - 1]) + 1e-8  # what is as large as this is not beyond it
     else:  # too few exchanges for any verdict: no interval may say more, and none may be narrower than Tukey's
-        limit = max(
-            float(ratios.max()) + 1e-6, float(studentized_range.ppf(1 - SURE, len(lead), freedom)) / math.sqrt(2)
-        )
-    return Compared(lead, error, p, limit, float((limit + _POWER) * np.median(pairs)))
+        limit = max(float(ratios.max()) + 1e-6, _tukey(len(lead), freedom))
+    return Compared(lead, p, limit * error * (1 - np.eye(len(lead))), tellable(error, limit))
 
 
-def _drawn(trials: int, count: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield exchanges [b, t, c], `EXCHANGES` in all: whose result of the trial each checkpoint gets."""
+@cache
+def _tukey(checkpoints: int, freedom: float) -> float:
+    """Return how many standard errors the largest difference of so many equal means reaches in 5 %."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(1 - SURE, checkpoints, freedom)) / math.sqrt(2)
+
+
+def tellable(error: Floats, limit: float) -> float:
+    """Return the smallest true difference that four of five studies tell, of pairs with these standard errors [c, c].
+
+    It is as many standard errors of a middling pair as are beyond chance, and those of a normal curve's 80 % more.
+    """
+    import numpy as np
+
+    pairs = error[np.triu_indices(len(error), 1)]
+    return float((limit + _POWER) * np.median(pairs)) if pairs.any() else math.inf
+
+
+def _drawn(trials: int, count: int, seed: int, exchanges: int) -> Iterator[NDArray[np.int64]]:
+    """Yield exchanges [b, t, c], so many in all: whose result of the trial each checkpoint gets."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    for start in range(0, EXCHANGES, _AT_ONCE):
-        size = min(_AT_ONCE, EXCHANGES - start)
+    for start in range(0, exchanges, _AT_ONCE):
+        size = min(_AT_ONCE, exchanges - start)
         yield np.argsort(rng.random((size, trials, count), dtype=np.float32), axis=2)
 
 
-def _all_exchanges(trials: Trials, on: Scaled) -> list[NDArray[np.int64]] | None:
+def _all_exchanges(trials: Trials, on: Scaled, most: int) -> list[NDArray[np.int64]] | None:
     """Return all exchanges, where they are no more than would be drawn; trials without any difference need none."""
     import numpy as np
 
@@ -133,7 +161,7 @@ def _all_exchanges(trials: Trials, on: Scaled) -> list[NDArray[np.int64]] | None
         axis=0
     )
     places = np.flatnonzero(differ)
-    if math.lgamma(count + 1) * len(places) > math.log(EXCHANGES + 1):
+    if math.lgamma(count + 1) * len(places) > math.log(most + 1):
         return None
     orders = list(itertools.permutations(range(count)))
     every = np.array(list(itertools.product(orders, repeat=len(places))), dtype="int64")
@@ -154,6 +182,17 @@ def strata(trials: Trials) -> NDArray[np.int64]:
         if np.bincount(candidate).min() > 1:
             return candidate
     return np.zeros_like(trials.axis)
+
+
+def pairs_of(trials: Trials, on: Scaled, prefer: Prefer) -> tuple[Floats, Floats, float]:
+    """Return leads [c, c] of the overall score, their standard errors, and the degrees of freedom of these."""
+    import numpy as np
+
+    board = _Boards(trials, on, prefer)
+    lead, error = board.measured(np.arange(len(trials.checkpoints))[None, None].repeat(len(trials.axis), axis=1))[
+        OVERALL
+    ]
+    return lead[0], error[0], board.freedom[OVERALL]
 
 
 class _Boards:

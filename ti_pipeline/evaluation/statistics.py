@@ -11,14 +11,15 @@ and are never ranked.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.comparison import LIKENESS, OBEDIENCE, OVERALL, SURE, compared, learned
 from ti_pipeline.evaluation.decision import scaled
 from ti_pipeline.evaluation.estimates import estimates
+from ti_pipeline.evaluation.racing import raced, with_those_gone
 from ti_pipeline.evaluation.references import NO_EMBEDDING
-from ti_pipeline.evaluation.trials import JUDGED, excluded, gathered
+from ti_pipeline.evaluation.trials import JUDGED, gathered, lacking, unfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ti_pipeline.evaluation.comparison import Compared
-    from ti_pipeline.evaluation.decision import Prefer
+    from ti_pipeline.evaluation.decision import Prefer, Scaled
+    from ti_pipeline.evaluation.racing import Race, Seeds
     from ti_pipeline.evaluation.trials import Trials
 
-__all__ = ["Judged", "judged", "leaderboard", "leaderboard_plot", "meetings", "steps_plot"]
+__all__ = ["Judged", "judged", "leaderboard", "leaderboard_plot", "meetings", "race_of", "steps_plot"]
 
 
 _SEEN = 0.1  # of the way: what is less, nobody sees, however sure it is
@@ -39,14 +41,20 @@ _SEEN = 0.1  # of the way: what is less, nobody sees, however sure it is
 
 @dataclass(frozen=True)
 class Judged:
-    """The candidates' trials with all verdicts on them: `boards` by name, `learned` [c], who was left out and why."""
+    """All verdicts: of every board the pairs of the candidates `names` [c], and which of these have `learned` [c].
 
-    everything: Trials
-    trials: Trials
+    `parts` are trials whose scores are to be told, each checkpoint in one of them, the first with the references;
+    `gone` left a race, and come after those that are still in. `left_out` were not ranked, each with the reason.
+    """
+
+    names: tuple[str, ...]
     boards: dict[str, Compared]
     learned: NDArray[np.bool_]
+    parts: tuple[Trials, ...]
+    gone: frozenset[str]
     left_out: dict[str, str]
     uncounted: tuple[str, ...]
+    labels: tuple[str, ...]
     prefer: Prefer
 
 
@@ -58,24 +66,81 @@ def judged(
     prefer: Prefer = "balanced",
     seed: int,
     negative: frozenset[str] = frozenset(),
+    race: Seeds | None = None,
 ) -> Judged:
     """Return the verdicts on `evaluation_scores` beside `reference_scores`; see `leaderboard`."""
+    import numpy as np
+
     everything = gathered(scores, references, bases=bases, negative=negative)
-    left_out = excluded(scores, everything)
-    trials = everything.only(name for name in everything.checkpoints if name not in left_out)
+    left_out = unfit(scores)
+    run = _race(everything, left_out, race, prefer) if race else None
+    gone = run.left if run and run.compared else {}
+    seeds = run.seeds if run and run.compared else tuple(everything.seed.tolist())
+    whole = everything.at(np.isin(everything.seed, seeds))
+    left_out |= {name: reason for name, reason in lacking(whole).items() if name not in gone}
+    trials = whole.only(name for name in whole.checkpoints if name not in left_out and name not in gone)
     if not trials.checkpoints:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ValueError(f"there is no checkpoint to rank ({reasons})")
     on = scaled(trials)
-    return Judged(
-        everything=everything,
-        trials=trials,
+    alone = [everything.only([name]) for name in everything.checkpoints if name not in trials.checkpoints]
+    found = Judged(
+        names=trials.checkpoints,
         boards=compared(trials, on, prefer=prefer, seed=seed),
-        learned=(learned(on, seed=seed) < SURE) & (on.alike @ on.even >= _SEEN),
+        learned=_learned(on, seed),
+        parts=(trials, *(one.at(one.whole[0]) for one in alone if one.whole.any())),
+        gone=frozenset(gone),
         left_out=left_out,
         uncounted=on.left_out,
+        labels=everything.labels,
         prefer=prefer,
     )
+    if race and run and run.compared and found.names == run.still:
+        early = everything.only({*found.names, *gone}).at(np.isin(everything.seed, race.seeds[: race.first]))
+        return _with_those_gone(found, run, early, seed)
+    return found
+
+
+def _with_those_gone(found: Judged, run: Race, early: Trials, seed: int) -> Judged:
+    """Return the verdicts on those still in a race widened by those that left; `early` are everybody's first trials."""
+    import numpy as np
+
+    on, own = scaled(early), dict(zip(found.names, found.learned.tolist(), strict=True))
+    begun = compared(early, on, prefer=found.prefer, seed=seed)
+    inside = found.boards | ({OVERALL: run.compared} if run.compared else {})
+    has_learned = [own.get(name, seen) for name, seen in zip(early.checkpoints, _learned(on, seed), strict=True)]
+    return replace(
+        found,
+        names=early.checkpoints,
+        boards=with_those_gone(inside, run, early, begun),
+        learned=np.array(has_learned, dtype=bool),
+    )
+
+
+def _learned(on: Scaled, seed: int) -> NDArray[np.bool_]:
+    """Return who is nearer to the concept than its base is without it: by what can be seen, and beyond chance."""
+    import numpy as np
+
+    return np.asarray((learned(on, seed=seed) < SURE) & (on.alike @ on.even >= _SEEN))
+
+
+def race_of(
+    scores: pd.DataFrame,
+    references: pd.DataFrame,
+    *,
+    bases: Mapping[str, str],
+    prefer: Prefer = "balanced",
+    negative: frozenset[str] = frozenset(),
+    race: Seeds,
+) -> Race:
+    """Return how a race stands, and what is to be drawn next; see `racing.raced`. Who is unfit is not in it."""
+    everything = gathered(scores, references, bases=bases, negative=negative)
+    return _race(everything, unfit(scores), race, prefer)
+
+
+def _race(everything: Trials, left_out: Mapping[str, str], race: Seeds, prefer: Prefer) -> Race:
+    runners = everything.only(name for name in everything.checkpoints if name not in left_out)
+    return raced(runners, race.seeds, first=race.first, prefer=prefer, margin=race.margin)
 
 
 def leaderboard(
@@ -87,20 +152,23 @@ def leaderboard(
     seed: int,
     votes: pd.DataFrame | None = None,
     negative: frozenset[str] = frozenset(),
+    race: Seeds | None = None,
 ) -> pd.DataFrame:
     """Return the `leaderboard` table; ties in score go to the earlier step, then by name.
 
     `bases` names each variant's references; on the axes in `negative` the embedding stands in the negative prompt only,
     so that nearer to the concept is worse: there, likeness counts the way from it. `prefer` shifts the overall score.
-    People's `votes` stand beside the scores and do not change the ranking (see `people.with_votes`). Raises
-    `ValueError` without any score, likeness or reference, and when no checkpoint is left to be ranked.
+    Where the pictures were drawn in a `race`, it is run anew: who left comes after those still in, with what was said
+    when it left; other boards compare it on the seeds that all have. People's `votes` stand beside the scores and do
+    not change the ranking (see `people.with_votes`). Raises `ValueError` without any score, likeness or reference, and
+    when no checkpoint is left to be ranked.
     """
     import pandas as pd
 
     from ti_pipeline.evaluation.people import with_votes
     from ti_pipeline.schemas import TABLES
 
-    found = judged(scores, references, bases=bases, prefer=prefer, seed=seed, negative=negative)
+    found = judged(scores, references, bases=bases, prefer=prefer, seed=seed, negative=negative, race=race)
     told = _scores(found).merge(_counts(scores, references, found), on=["axis", "checkpoint"])
     told = told.join(_about(scores), on="checkpoint")
     told[["variant", "step"]] = told[["variant", "step"]].fillna({"variant": "", "step": 0}).astype({"step": "int64"})
@@ -120,12 +188,10 @@ def _scores(found: Judged) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    ranked = found.trials.with_references()
-    others = [found.everything.only([name]) for name in found.left_out if name in found.everything.checkpoints]
-    alone = [one.at(one.whole[0]) for one in others if one.whole.any()]
+    first, *others = found.parts
     rows = [
         pd.DataFrame({"axis": board, "checkpoint": part.checkpoints} | vars(estimate))
-        for part in (ranked, *alone)
+        for part in (first.with_references(), *others)
         for board, estimate in estimates(part, found.prefer).items()
     ]
     table = pd.concat(rows, ignore_index=True)
@@ -139,7 +205,7 @@ def _counts(scores: pd.DataFrame, references: pd.DataFrame, found: Judged) -> pd
     """Return by board and checkpoint the pictures that were drawn, each once, and those that miss what was asked."""
     import pandas as pd
 
-    several = len(found.everything.labels) > 1
+    several = len(found.labels) > 1
     named = references.checkpoint + (", " + references.base if several else "")
     rows = pd.concat([scores, references.assign(checkpoint=named).drop(columns="base")], ignore_index=True)
     asked, near = rows[rows.metric.isin(JUDGED)], rows[rows.metric == LIKENESS]
@@ -160,7 +226,7 @@ def _ranked(rows: pd.DataFrame, found: Judged) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    names = found.trials.checkpoints
+    names = found.names
     place = {name: at for at, name in enumerate(names)}
     board = str(rows.axis.iloc[0])
     own = rows.checkpoint.map(place).astype("Int64")
@@ -171,9 +237,10 @@ def _ranked(rows: pd.DataFrame, found: Judged) -> pd.DataFrame:
         counted=board not in found.uncounted,
         place=own,
         last=own.isna(),
+        gone=rows.checkpoint.isin(found.gone) & (board == OVERALL),
     ).sort_values(
-        ["last", "candidate", "learned", "score", "step", "checkpoint"],
-        ascending=[True, False, False, False, True, True],
+        ["last", "candidate", "learned", "gone", "score", "step", "checkpoint"],
+        ascending=[True, False, False, True, False, True, True],
     )
     ranked = table[~table["last"]]
     at, verdicts = ranked.place.to_numpy(dtype="int64"), found.boards[board]
@@ -191,7 +258,7 @@ def _ranked(rows: pd.DataFrame, found: Judged) -> pd.DataFrame:
     flags = pd.DataFrame(
         {"best": first & ranked.learned.iloc[0], "tied": ~first & (p >= SURE)}, index=ranked.index
     ).reindex(table.index, fill_value=False)
-    return table.drop(columns=["place", "last"]).join(told).join(flags).assign(tells=verdicts.tells)
+    return table.drop(columns=["place", "last", "gone"]).join(told).join(flags).assign(tells=verdicts.tells)
 
 
 def _notes(found: Judged, table: pd.DataFrame, best: str | None) -> list[tuple[str, set[str]]]:
@@ -207,7 +274,7 @@ def _pareto(found: Judged, best: str | None) -> set[str]:
 
     if best is None:
         return set()
-    names = found.trials.checkpoints  # none that has not learned: what it may be ahead in, its base does as well
+    names = found.names  # none that has not learned: what it may be ahead in, its base does as well
     at, boards = names.index(best), [found.boards[name] for name in (OBEDIENCE, LIKENESS)]
     ahead = np.logical_or.reduce([(one.lead[:, at] > 0) & (one.p[:, at] < SURE / 2) for one in boards])
     behind = np.logical_and.reduce([one.lead <= 0 for one in boards])
@@ -224,7 +291,7 @@ def _overfit(found: Judged, table: pd.DataFrame, best: str | None) -> set[str]:
     """
     steps = table.drop_duplicates("checkpoint").set_index("checkpoint")
     obeys, knows = found.boards[OBEDIENCE], found.boards[LIKENESS]
-    names = found.trials.checkpoints
+    names = found.names
     fell, rose = ((one.lead < 0) & (one.p < SURE) for one in (obeys, knows))
     found_so = set()
     for at, name in enumerate(names):
@@ -245,7 +312,7 @@ def meetings(found: Judged, names: Sequence[str]) -> pd.DataFrame:
 
     import pandas as pd
 
-    place = {name: at for at, name in enumerate(found.trials.checkpoints)}
+    place = {name: at for at, name in enumerate(found.names)}
     rows = [
         {"axis": board, "first": first, "second": second}
         | {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Group", "Trials", "excluded", "gathered"]
+__all__ = ["Group", "Trials", "gathered", "lacking", "unfit"]
 
 LIKENESS, JUDGED = "likeness", ("match", "tags")
 _TRIAL = ["axis", "value", "seed"]
@@ -202,14 +202,19 @@ def _group(references: pd.DataFrame, trials: pd.MultiIndex, label: str) -> Group
     return Group(bare[0], bare[1], float(own.mean()), words)
 
 
-def excluded(scores: pd.DataFrame, trials: Trials) -> dict[str, str]:
-    """Return the checkpoints that must not be ranked, each with the reason: missing trials, broken pictures, copies."""
-    missing = (~trials.whole).sum(axis=1)
-    total, found = len(trials.seed), dict[str, str]()
-    for name, count in zip(trials.checkpoints, missing.tolist(), strict=True):
-        if count:
-            found[name] = f"{count} of {total} trials are missing: run the job evaluate again"
-    return _copied(scores) | _broken(scores) | found
+def lacking(trials: Trials) -> dict[str, str]:
+    """Return the checkpoints that lack trials others have, each with the reason for which it must not be ranked."""
+    missing, total = (~trials.whole).sum(axis=1), len(trials.seed)
+    return {
+        name: f"{count} of {total} trials are missing: run the job evaluate again"
+        for name, count in zip(trials.checkpoints, missing.tolist(), strict=True)
+        if count
+    }
+
+
+def unfit(scores: pd.DataFrame) -> dict[str, str]:
+    """Return the checkpoints that must not be ranked for what they draw: broken pictures, or copies."""
+    return _copied(scores) | _broken(scores)
 
 
 def _broken(scores: pd.DataFrame) -> dict[str, str]:

@@ -63,3 +63,12 @@ def cell(**changes: Any) -> Cell:
             **changes,
         }
     )
+
+
+@pytest.fixture
+def simulations(monkeypatch: pytest.MonkeyPatch):
+    """The benchmark of the decision, whose simulated studies have known truth."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    import decision
+
+    return decision
