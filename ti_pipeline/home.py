@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_pipeline.command_line import dagster_command
+
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
@@ -131,9 +133,7 @@ def adopt() -> None:
     `dagster job execute` makes a throwaway home before it loads any definitions: there would be no history, and
     nothing to go on from in the UI.
     """
-    program = Path(sys.argv[0])
-    ours = program.stem == "dagster" or program.parts[-2:] == ("dagster", "__main__.py")
-    if os.environ.get("DAGSTER_HOME") or not ours or sys.argv[1:3] not in _THROWAWAY:
+    if os.environ.get("DAGSTER_HOME") or dagster_command() not in _THROWAWAY:
         return
     home = default_home()
     set_up(home)

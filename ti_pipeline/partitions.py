@@ -10,9 +10,10 @@ from typing import NamedTuple
 import dagster as dg
 
 from ti_pipeline.studies import Study
-from ti_pipeline.study_files import LoadedStudy, load_studies, study_folders
+from ti_pipeline.study_files import LoadedStudy, readable_studies, study_folders
 
 __all__ = [
+    "FAULTY",
     "SEPARATOR",
     "STUDIES",
     "Key",
@@ -53,7 +54,10 @@ def split(key: str) -> Key:
     return Key(study, part)
 
 
-STUDIES: dict[str, LoadedStudy] = load_studies(study_folders())
+# Studies by name; and those left out for faults in their files, which are told by every command that names them.
+STUDIES: dict[str, LoadedStudy]
+FAULTY: dict[str, str]
+STUDIES, FAULTY = readable_studies(study_folders())
 
 
 def _keys(parts: dict[str, list[str]]) -> dict[str, list[str]]:

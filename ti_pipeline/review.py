@@ -113,8 +113,10 @@ def sittings_of(
 
     from ti_pipeline.evaluation.sittings import Sitting, contenders, pair_questions, sheet_questions
     from ti_pipeline.evaluation.votes import VoteBook, gathered_votes
-    from ti_pipeline.partitions import STUDIES, keys_of
+    from ti_pipeline.partitions import FAULTY, STUDIES, keys_of
 
+    if study in FAULTY:
+        raise ReviewError(f"study {study!r} is left out for faults in its file:\n{FAULTY[study]}")
     if study not in STUDIES:
         raise ReviewError(f"there is no study {study!r} (known: {', '.join(STUDIES)})")
     found = [tables.read("evaluation_images", key) for key in keys_of("variants", study)]

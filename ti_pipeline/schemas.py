@@ -66,7 +66,7 @@ _CATALOG = (
 _POSTS = (
     Table(
         "posts",
-        "Posts of the study's source, one row each; left-out posts keep only their id and the reason.",
+        "Posts of the study's source, one row each; left-out posts keep their id, the reason and a file of one's own.",
         (
             _id(),
             Column("status", "string", "kept, or dropped before anything was downloaded", among=_STATUS),
@@ -98,6 +98,8 @@ _POSTS = (
                 "tags_other", "strings", "tags of categories that came to the site later; only the policy reads them"
             ),
             Column("locked_tags", "strings", "tags that the site's staff put or (with -) kept off; as tags_other"),
+            Column("captions", "strings", "captions that lie beside a picture of a folder, as they stand there"),
+            Column("said", "strings", "all that a picture's own files and name say; as tags_other"),
         ),
         key=("post_id",),
     ),
@@ -362,10 +364,22 @@ _TRAINING = (
             Column("step", "int64", "optimizer updates done, from 1", low=1),
             Column("epoch", "int64", "pass over the pictures, from 1", low=1),
             Column("epoch_step", "int64", "update within the epoch, from 1", low=1),
-            Column("loss", "float64", "mean squared error of the update's batch"),
+            Column("loss", "float64", "mean squared error of the update's batch; missing if not finite", nullable=True),
             Column("learning_rate", "float64", "rate used for the update", low=0),
-            Column("gradient_norm", "float64", "L2 norm of the embedding's gradient before clipping", low=0),
-            Column("vector_norm", "float64", "mean L2 norm of the vectors after the update", low=0),
+            Column(
+                "gradient_norm",
+                "float64",
+                "L2 norm of the embedding's gradient before clipping; missing if not finite",
+                nullable=True,
+                low=0,
+            ),
+            Column(
+                "vector_norm",
+                "float64",
+                "mean L2 norm of the vectors after the update; missing if not finite, which as above skips the update",
+                nullable=True,
+                low=0,
+            ),
             *(
                 Column(
                     f"error_quarter_{part}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ti_pipeline.study_evaluation import RATING_AXIS, Axis, Evaluation, Grid, Sampler, Version, faults
@@ -61,7 +61,8 @@ class _SourceBase(StudyModel):
 
     ratings: list[Rating] = Field(default=["s"], min_length=1, description="Ratings allowed; only `s` by default.")
     exclude_tags: list[str] = Field(
-        default=[], description="Tags whose posts are never used, in addition to the fixed exclusion list."
+        default=[],
+        description="Tags whose posts are never used, in addition to the fixed exclusion list; `*` is a wildcard.",
     )
     do_not_post: Literal["drop", "keep"] = Field(
         default="drop", description="What to do with posts of artists on the do-not-post list."
@@ -72,6 +73,15 @@ class _SourceBase(StudyModel):
     licence: str | None = Field(
         default=None, description="Licence of the pictures, where they have one; stands in provenance and attribution."
     )
+
+    @field_validator("exclude_tags")
+    @classmethod
+    def _exclusions_mean_something(cls, entries: list[str]) -> list[str]:
+        from ti_pipeline.e621.exclusions import excluded_names
+
+        for entry in entries:
+            excluded_names(entry)  # a ValueError for one that could take no post, or would take all
+        return entries
 
 
 class DemoSource(_SourceBase):
@@ -231,6 +241,31 @@ class Study(StudyModel):
         ]
         if unsized:
             raise faults(unsized)
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_something_to_wait_for(self) -> Self:
+        crops, curations = self.crops.named(), self.named_curations()
+        found: list[tuple[tuple[str | int, ...], str]] = [
+            (("variants", name, "patience"), "waits for the loss on held-out pictures, and validation_share is 0")
+            for name, variant in self.variants.items()
+            if variant.patience is not None
+            and not any(curations[crops[crop].curation].validation_share for crop in self.crops_of(name))
+        ]
+        if found:
+            raise faults(found)
+        return self
+
+    @model_validator(mode="after")
+    def _starts_have_words(self) -> Self:
+        plans = {name: self.captions[str(self.variant(name).captions)] for name in self.variants}
+        wordless: list[tuple[tuple[str | int, ...], str]] = [
+            (("variants", name, "start"), "starts from the concept's tags, and its caption plan has no `concept`")
+            for name, variant in self.variants.items()
+            if variant.start == "concept" and plans[name].concept is None
+        ]
+        if wordless:
+            raise faults(wordless)
         return self
 
     @model_validator(mode="after")

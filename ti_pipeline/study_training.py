@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from ti_pipeline.inversion.schedules import parse_learning_rate
 from ti_pipeline.study_fields import (
     CATEGORIES,
     BaseName,
@@ -49,7 +50,11 @@ class Coverage(StudyModel):
 class CaptionPlan(StudyModel):
     """How a caption is made from a post's tags."""
 
-    source: Literal["none", "e621", "tagger"] = "e621"
+    source: Literal["none", "e621", "tagger", "sidecar"] = Field(
+        default="e621",
+        description="What captions are made of: nothing, the posts' own tags, what a tagger sees, or (`sidecar`) the "
+        "captions that lie beside a folder's pictures, as they stand; of their tags where there is none.",
+    )
     categories: list[Category] | None = Field(default=None, description="Categories kept; null keeps all.")
     drop_categories: list[Category] = Field(default=[], description="Categories left out.")
     order: list[Category] = Field(default=["species", "general"], description="These categories first, so ordered.")
@@ -153,7 +158,7 @@ class Variant(StudyModel):
         default="classic",
         description="What fields stand for that the variant does not set: `classic` is what A1111 does, `fast` what "
         "learned most in the least time: optimizer directional, learning_rate 0.2 falling as a cosine, timesteps "
-        "spread, min_snr_gamma 5, batch_size 4, drop_tags 0.5, 100 steps with a checkpoint each 50.",
+        "spread, min_snr_gamma 5, batch_size 4, checkpoint_every 50.",
     )
     vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")
     base: BaseName = Field(description="Name of an entry of `base_models`.")
@@ -180,15 +185,16 @@ class Variant(StudyModel):
     warmup_steps: int = Field(default=0, ge=0, description="Updates in which the learning rate rises from 0.")
     optimizer: Literal["adamw", "lion", "prodigy", "directional"] = Field(
         default="adamw",
-        description="adamw, or (extra `optimizers`) lion or prodigy; prodigy finds its own rate: learning_rate 1. "
-        "`directional` (Kim et al. 2025, arXiv 2512.13672) keeps vectors as long as the vocabulary's words and only "
-        "turns them, by learning_rate radians at each update: 0.05 is usual.",
+        description="adamw, or (extra `optimizers`) lion or prodigy; prodigy finds its own rate, which learning_rate "
+        "multiplies: 1 if unset. `directional` (Kim et al. 2025, arXiv 2512.13672) keeps vectors as long as the "
+        "vocabulary's words and only turns them, by learning_rate radians at each update: 0.05 is usual.",
     )
     seed: Seed | None = Field(default=None, description="Seed of every draw; the study's seed if unset.")
-    start: Literal["text", "vocabulary", "file"] = Field(
+    start: Literal["text", "vocabulary", "file", "concept"] = Field(
         default="text",
         description="What the vectors start from: `initializer`, draws with the vocabulary's mean and standard "
-        "deviation, or `initializer_file`.",
+        "deviation, `initializer_file`, or the words of the concept's own tags (those that `concept` of the caption "
+        "plan leaves out), so that training begins at what words can say.",
     )
     initializer: str = Field(default="*", description="Text whose token vectors start the embedding; empty = zeros.")
     initializer_file: str | None = Field(
@@ -212,7 +218,14 @@ class Variant(StudyModel):
     latents: Literal["once", "deterministic", "random"] = Field(
         default="once", description="Sample each latent once, take its mean, or sample anew at each step."
     )
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="Of the frozen base: bf16 on a GPU that has it and else fp32, or as said."
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Compute activations twice instead of keeping them, for less memory and the same numbers: from the "
+        "first time that the memory runs out, always, or never.",
+    )
     gradient_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
     min_snr_gamma: float | None = Field(
         default=None,
@@ -259,6 +272,25 @@ class Variant(StudyModel):
                 raise ValueError("`stages` bring crop and steps: set crop, steps and epochs to null beside them")
         elif self.steps is None and self.epochs is None:
             raise ValueError("give steps, epochs or both (whichever ends first)")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prodigy_scales_its_own_rate(cls, values: Any) -> Any:
+        """Give prodigy the rate it is made for where the study says none: it multiplies what it finds itself."""
+        if isinstance(values, dict) and values.get("optimizer") == "prodigy" and "learning_rate" not in values:
+            return values | {"learning_rate": 1.0}
+        return values
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        """Refuse what would train nothing."""
+        rates = [self.learning_rate, *(stage.learning_rate for stage in self.stages)]
+        fastest = max(rate for text in rates if text is not None for rate, _ in parse_learning_rate(text).pieces)
+        if self.optimizer == "prodigy" and fastest < 0.1:
+            raise ValueError(
+                f"learning_rate {fastest:g} would train nothing: prodigy finds its own rate and multiplies it, set 1"
+            )
         return self
 
     @model_validator(mode="after")

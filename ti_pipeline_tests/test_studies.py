@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ti_pipeline.studies import Axis, Study
+from ti_pipeline.studies import Axis, Study, Variant
 from ti_pipeline.study_fields import BaseName, Name, Token
 
 
@@ -147,3 +147,27 @@ def test_dangerous_names_are_refused(name):
 def test_base_models_may_carry_versions():
     assert _accepted(BaseName, "SD-1.4")
     assert not _accepted(BaseName, "SD 1.4")
+
+
+def test_prodigy_has_the_rate_it_is_made_for_and_no_smaller_one():
+    given = {"vectors": 4, "base": "b", "steps": 9, "optimizer": "prodigy"}
+    assert Variant(**given).learning_rate == 1
+    assert Variant(**given, learning_rate="0.5:3, 0.1").learning_rate == "0.5:3, 0.1"
+    with pytest.raises(ValidationError, match=r"learning_rate 0\.005 would train nothing: prodigy finds its own rate"):
+        Variant(**given, learning_rate=0.005)
+
+
+def test_patience_without_held_out_pictures_is_refused():
+    study = {
+        "name": "s",
+        "source": {"kind": "demo"},
+        "base_models": {"b": {}},
+        "curation": {"validation_share": 0},
+        "curations": {"held": {"validation_share": 0.2}},
+        "crops": {"sets": {"all": {"size": 64}, "some": {"size": 64, "curation": "held"}}},
+        "variants": {"v": {"vectors": 4, "base": "b", "steps": 9, "patience": 2, "crop": "all"}},
+    }
+    with pytest.raises(ValidationError, match=r"variants\.v\.patience.*waits for the loss on held-out pictures"):
+        Study.model_validate(study)
+    study["variants"]["v"]["crop"] = "some"
+    Study.model_validate(study)

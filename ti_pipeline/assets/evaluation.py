@@ -8,6 +8,7 @@ from upath import UPath
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import (
     STUDIES,
@@ -61,7 +62,7 @@ _RANKING = {
     **_OF_VARIANT,
     kinds={"pytorch", "parquet"},
     ins=_RANKING,
-    deps=[name for name in CATALOG if name not in _RANKING],
+    deps=[*(name for name in CATALOG if name not in _RANKING), *study_parts("evaluation_images")],
 )
 def evaluation_images(
     context: dg.AssetExecutionContext,
@@ -91,6 +92,7 @@ def evaluation_images(
     **_OF_VARIANT,
     kinds={"pytorch", "parquet"},
     ins={"crops": dg.AssetIn(partition_mapping=crops_of_variants)},
+    deps=study_parts("evaluation_scores"),
 )
 def evaluation_scores(
     context: dg.AssetExecutionContext,
@@ -126,7 +128,7 @@ def evaluation_scores(
     **_OF_STUDY,
     kinds={"pytorch", "parquet"},
     ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL)},
-    deps=[name for name in CATALOG if name not in _RANKING],
+    deps=[*(name for name in CATALOG if name not in _RANKING), *study_parts("reference_images")],
 )
 def reference_images(
     context: dg.AssetExecutionContext, store: DataStore, tag_frequencies: pd.DataFrame, tag_implications: pd.DataFrame
@@ -151,6 +153,7 @@ def reference_images(
     **_OF_STUDY,
     kinds={"pytorch", "parquet"},
     ins={"crops": dg.AssetIn(partition_mapping=studies_of_crops)},
+    deps=study_parts("reference_scores"),
 )
 def reference_scores(
     context: dg.AssetExecutionContext, store: DataStore, reference_images: pd.DataFrame, crops: dict[str, pd.DataFrame]
@@ -175,6 +178,7 @@ def reference_scores(
     **_OF_STUDY,
     kinds={"pillow", "parquet"},
     ins={"evaluation_images": _SHOWN, "evaluation_scores": _SHOWN},
+    deps=study_parts("evaluation_grids"),
 )
 def evaluation_grids(
     context: dg.AssetExecutionContext,
@@ -233,6 +237,7 @@ def votes(
         "evaluation_scores": _FROM_VARIANTS,
         "votes": dg.AssetIn(metadata=OPTIONAL),
     },
+    deps=study_parts("leaderboard"),
 )
 def leaderboard(
     context: dg.AssetExecutionContext,

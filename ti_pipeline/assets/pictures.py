@@ -9,6 +9,7 @@ from upath import UPath
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, Key, crops_partitions, split, study_partitions, study_with_crops
 from ti_pipeline.resources import DataStore, E621Site
@@ -43,7 +44,7 @@ def images(
     return dg.MaterializeResult(value=table, metadata=metadata)
 
 
-@dg.asset(**_COMMON)
+@dg.asset(**_COMMON, deps=study_parts("provenance"))
 def provenance(
     context: dg.AssetExecutionContext, store: DataStore, posts: pd.DataFrame, images: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
@@ -60,7 +61,7 @@ def provenance(
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "4"})
+@dg.asset(**_COMMON | {"code_version": "4"}, deps=study_parts("image_audit"))
 def image_audit(
     context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame, post_tags: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
@@ -87,7 +88,7 @@ def image_audit(
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "4"}, deps=CATALOG)
+@dg.asset(**_COMMON | {"code_version": "4"}, deps=[*CATALOG, *study_parts("training_set")])
 def training_set(
     context: dg.AssetExecutionContext,
     store: DataStore,
@@ -122,6 +123,7 @@ def training_set(
 @dg.asset(
     **_COMMON | {"partitions_def": crops_partitions},
     ins={"training_set": dg.AssetIn(partition_mapping=study_with_crops)},
+    deps=study_parts("crops"),
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def crops(

@@ -10,6 +10,7 @@ from pydantic import Field
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
 from ti_pipeline.assets.sending import checkpoint_sender, finish_checkpoints
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
@@ -37,11 +38,11 @@ class Training(dg.Config):
 @dg.asset(
     partitions_def=variant_partitions,
     ins={
-        "captions": dg.AssetIn(partition_mapping=plans_of_variants),
+        **{name: dg.AssetIn(partition_mapping=plans_of_variants) for name in ("captions", "vocabulary")},
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
         **{name: dg.AssetIn(partition_mapping=study_with_variants) for name in ("posts", "provenance", "training_set")},
     },
-    deps=CATALOG,
+    deps=[*CATALOG, *study_parts("embedding")],
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="training",
     kinds={"pytorch", "parquet"},
@@ -52,6 +53,7 @@ def embedding(
     config: Training,
     store: DataStore,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     posts: dict[str, pd.DataFrame],
     provenance: dict[str, pd.DataFrame],
@@ -68,7 +70,7 @@ def embedding(
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
     alone = [GPU if config.processes == 1 else EVERY_GPU, *folders.values()]
     with store.work(reads=reads, writes=[*folders.values(), "latents"], alone=alone) as root:
-        jobs = [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys]
+        jobs = [_job(key, root / folders[key], captions, vocabulary, crops, origins[key]) for key in keys]
         with checkpoint_sender(keys, store, root, context.log.info):
             results = train_variants(
                 jobs,
@@ -76,6 +78,7 @@ def embedding(
                 progress=LogProgress(context),
                 processes=config.processes,
                 tensorboard=config.tensorboard,
+                tell=context.log.info,
             )
         tables = {key: results[str(key)].checkpoints for key in keys}
         sent = finish_checkpoints(tables, store, root, context.log.warning)
@@ -117,28 +120,38 @@ def _job(
     key: Key,
     folder: Any,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     origin: dict[str, str],
 ) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
     from ti_pipeline.tagging.budget import trained_captions
+    from ti_pipeline.tagging.concept import started
 
     loaded = STUDIES[key.study]
     variant = loaded.study.variant(key.part)
     return VariantJob(
         study=key.study,
         name=key.part,
-        variant=variant,
+        variant=started(variant, vocabulary[_plan_of(key)]),
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
-        crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
+        crops={crop: _usable(key, crop, crops, captions) for crop in loaded.study.crops_of(key.part)},
         captions=trained_captions(captions[_plan_of(key)], variant),
         folder=folder,
         origin=origin,
     )
 
 
+def _usable(key: Key, crop: str, crops: dict[str, pd.DataFrame], captions: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a crop set's pictures that may be trained on: a plan's tagger takes some out by giving them no caption."""
+    table, plan = crops[str(Key(key.study, crop))], split(_plan_of(key)).part
+    tagged = STUDIES[key.study].study.captions[plan].source == "tagger"
+    return table[table.post_id.isin(captions[_plan_of(key)].post_id)] if tagged else table
+
+
 def _metadata(key: Key, result: Any) -> dict[str, Any]:
+    from ti_pipeline.inversion.applied import as_table
     from ti_pipeline.inversion.losses import course_plot
 
     last = result.checkpoints.iloc[-1]
@@ -147,6 +160,7 @@ def _metadata(key: Key, result: Any) -> dict[str, Any]:
             course_plot(result.losses, result.checkpoints), "losses, errors by timestep, gradient and vector norms"
         ),
         "losses": dg.MetadataValue.json(result.summary),
+        "what applied": dg.MetadataValue.md(as_table(result.applied)),
         "last checkpoint": str(last.checkpoint),
         "short hash": str(last.short_hash),
         "reused": bool(result.reused),

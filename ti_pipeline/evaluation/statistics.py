@@ -3,8 +3,9 @@
 Boards: every axis (the share right), `obedience`, `likeness` and `overall`, whose rule is that of `decision`. All that
 is said of one checkpoint beside another, here, on the page and on the card, comes from `comparison`, whose verdicts
 hold for all pairs of a board at once. The best must have learned: its likeness is above that of its base without the
-embedding, beyond chance for all checkpoints at once; where none is, none is best. Checkpoints that copy, are broken or
-lack trials are left out before anything is ranked. References stand on every board and are never ranked.
+embedding, by a tenth of the way and beyond chance for all checkpoints at once; where none is, none is best.
+Checkpoints that copy, are broken or lack trials are left out before anything is ranked. References stand on every board
+and are never ranked.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ti_pipeline.evaluation.trials import Trials
 
 __all__ = ["Judged", "judged", "leaderboard", "leaderboard_plot", "meetings", "steps_plot"]
+
+
+_SEEN = 0.1  # of the way: what is less, nobody sees, however sure it is
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def judged(
         everything=everything,
         trials=trials,
         boards=compared(trials, on, prefer=prefer, seed=seed),
-        learned=learned(on, seed=seed) < SURE,
+        learned=(learned(on, seed=seed) < SURE) & (on.alike @ on.even >= _SEEN),
         left_out=left_out,
         uncounted=on.left_out,
         prefer=prefer,

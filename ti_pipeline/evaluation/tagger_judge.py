@@ -10,6 +10,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from ti_pipeline.evaluation.scorers import ScorerError
+from ti_pipeline.tagging.seen import RATING
 from ti_pipeline.tagging.tagger import confidences
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class TaggerJudge:
     def __init__(self, tagger: Tagger, threshold: float) -> None:
         """Take a tagger of `load_tagger`; `threshold` is between 0 and 1."""
         self.tagger, self.threshold = tagger, threshold
-        self._place = {_plain(label[0]): at for at, label in enumerate(tagger.labels) if label is not None}
+        self._place = {_plain(tag): at for at, (tag, kind) in enumerate(tagger.labels) if kind != RATING}
 
     def rows(self, images: pd.DataFrame, pictures: Sequence[Image.Image], name: str, axis: Axis) -> pd.DataFrame:
         """Return the `match` rows of an axis' pictures: 1 where every tag of the asked value is above its threshold.
@@ -52,7 +53,7 @@ class TaggerJudge:
         import numpy as np
 
         own = self.tagger.thresholds
-        return np.array([own.get(label[0] if label else "", self.threshold) for label in self.tagger.labels])
+        return np.array([own.get(tag, self.threshold) for tag, _ in self.tagger.labels])
 
     def _columns(self, name: str, value: str) -> list[int]:
         tags = [_plain(tag) for tag in value.split(",") if tag.strip()]

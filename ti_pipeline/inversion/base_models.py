@@ -6,6 +6,7 @@ models (`conditioning`, `trainer`, the sampler).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -19,11 +20,13 @@ from ti_pipeline.files import fingerprint, sha256_of
 from ti_pipeline.inversion.single_files import load_single_file, prediction_type_beside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from ti_pipeline.studies import BaseModelSource
 
-__all__ = ["Base", "BaseModelError", "base_identity", "load_base"]
+__all__ = ["Base", "BaseModelError", "base_identity", "load_base", "resolved_precision"]
 
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
@@ -64,6 +67,39 @@ class Base:
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+    @contextlib.contextmanager
+    def encoding(self) -> Iterator[Any]:
+        """Yield the autoencoder on the device; where that is a GPU, the UNet waits on the CPU meanwhile.
+
+        Afterwards the autoencoder has left the GPU: training does not need it any more.
+        """
+        if self.device.type == "cpu":
+            yield self.vae
+            return
+        self.unet.to("cpu")
+        self._free()
+        try:
+            yield self.vae.to(self.device)
+        finally:
+            self.vae.to("cpu")
+            self._free()
+            self.unet.to(self.device)
+
+    def _free(self) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def keeps_no_activations(self) -> bool:
+        """Whether the UNet computes its activations again for a gradient, in place of keeping them."""
+        return bool(getattr(self.unet, "is_gradient_checkpointing", False))
+
+    def keep_no_activations(self) -> None:
+        """Trade time for memory: the same gradients to the bit, with the activations of one block at a time."""
+        self.unet.enable_gradient_checkpointing()
 
     def require_width(self, width: int, what: str) -> None:
         """Raise `BaseModelError` when `what` has vectors of another width than this base's text encoder."""
@@ -164,19 +200,30 @@ def _sha256(path: str, _size: int, _changed: int) -> str:
     return sha256_of(path)
 
 
+def resolved_precision(precision: str) -> str:
+    """Return what `auto` means on this machine: bf16 on a GPU that has it, fp32 elsewhere; others are themselves."""
+    if precision != "auto":
+        return precision
+    import torch
+
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
 def load_base(
     name: str, source: BaseModelSource, *, folder: Path, device: str = "auto", precision: str = "fp32"
 ) -> Base:
     """Load a base model for training or sampling.
 
-    `device` is `auto` (CUDA where there is one), or a torch device; `precision` is fp32, fp64, bf16 or fp16.
+    `device` is `auto` (CUDA or a Mac's GPU where there is one), or a torch device; `precision` is fp32, fp64, bf16,
+    fp16 or `auto` (see `resolved_precision`).
     Raises `BaseModelError` when it is missing, its files cannot be read, or it is another kind of model.
     """
     import torch
 
     place = _place(name, source, folder)
-    dtype = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    on = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    dtypes = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = dtypes[resolved_precision(precision)]
+    on = torch.device(_best_device() if device == "auto" else device)
     config = _config(name, source, folder)
     try:
         pipeline = _pipeline(place, config)
@@ -204,6 +251,14 @@ def load_base(
         device=on,
         dtype=dtype,
     )
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _pipeline(place: Path, config: Path | None) -> Any:

@@ -8,6 +8,7 @@ Not here: which prompts (templates, captions, suites).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 CONTEXT_TOKENS = 75
+_COMMA = 267  # of CLIP's vocabulary, which all versions of Stable Diffusion share
+_BACKTRACK = 20
 
 # A token of the vocabulary, or (name, i): the i-th vector of an embedding.
 PromptToken = int | tuple[str, int]
@@ -71,7 +74,8 @@ def prompt_tokens(tokenizer: Any, prompt: str, embeddings: Mapping[str, int]) ->
 def chunks_of(tokens: Sequence[PromptToken], *, long_prompts: str = "cut") -> list[list[PromptToken]]:
     """Return a prompt's tokens in chunks of at most 75: all of them for `chunks`, else the first alone.
 
-    As in A1111, an embedding that does not fit whole opens the next chunk.
+    As in A1111, an embedding that does not fit whole opens the next chunk; and where a chunk is full, what stands
+    behind its last comma, if that is among its last 20 tokens (`comma_padding_backtrack`), opens the next one, too.
     """
     if long_prompts != "chunks":
         return [list(tokens[:CONTEXT_TOKENS])]
@@ -82,14 +86,24 @@ def chunks_of(tokens: Sequence[PromptToken], *, long_prompts: str = "cut") -> li
         else:
             pieces.append([token])
     chunks: list[list[PromptToken]] = [[]]
+    behind_comma = 0  # how many tokens of the chunk stand up to its last comma; 0: it has none
     for piece in pieces:
+        whole, full = chunks[-1], len(chunks[-1]) == CONTEXT_TOKENS
+        if full and piece != [_COMMA] and behind_comma and len(whole) - behind_comma < _BACKTRACK:
+            chunks[-1:] = [whole[:behind_comma], whole[behind_comma:]]
+            behind_comma = 0
         if len(chunks[-1]) + len(piece) > CONTEXT_TOKENS:
             chunks.append([])
+            behind_comma = 0
         chunks[-1] += piece
+        if piece == [_COMMA]:
+            behind_comma = len(chunks[-1])
     return chunks
 
 
+@functools.lru_cache(maxsize=8192)
 def _ids(tokenizer: Any, text: str) -> list[int]:
+    """Return a text's tokens, not to be changed: names and captions come again at every step."""
     return list(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
 
 

@@ -62,6 +62,7 @@ class Turning:
         self.vectors, self.length = vectors, length
         self.start = torch.nn.functional.normalize(vectors.detach(), dim=1)
         self.param_groups: list[dict[str, Any]] = [{"lr": 0.0}]
+        self.state: dict[torch.Tensor, dict[str, Any]] = {vectors: {}}  # as torch's optimizers have it; none here
 
     def step(self) -> None:
         """Turn the vectors against their gradients. One that has none keeps to the prior."""

@@ -8,7 +8,7 @@ seed see the same pictures, timesteps and noise.
 from __future__ import annotations
 
 import functools
-from collections import Counter
+import math
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def spread_timesteps(seed: int, first: int, count: int, levels: int) -> NDArray[
 def steps_per_epoch(shapes: Sequence[int], batch_size: int, accumulation: int) -> int:
     """Return the updates of one pass over pictures of these shapes, at least one.
 
-    With one shape it is pictures // batch // accumulation as in A1111. A batch has pictures of one shape, and each
-    shape at least one batch. The pictures that do not fill one are left out of that pass; each pass has its own order.
+    It is pictures // batch // accumulation as in A1111. The pictures that do not fill a batch are left out of that
+    pass; each pass has its own order.
     """
-    return max(1, sum(_batches_of(shapes, batch_size).values()) // accumulation)
+    return max(1, _turns_of_a_pass(shapes, batch_size) // accumulation)
 
 
-def _batches_of(shapes: Sequence[int], batch_size: int) -> dict[int, int]:
-    return {shape: max(1, count // batch_size) for shape, count in Counter(shapes).items()}
+def _turns_of_a_pass(shapes: Sequence[int], batch_size: int) -> int:
+    return max(1, len(shapes) // batch_size)
 
 
 def pictures_of(
@@ -82,12 +82,12 @@ def pictures_of(
 ) -> list[int]:
     """Return which pictures (0-based) the micro-step shows after `done` updates, all of one shape.
 
-    `shapes` tells each picture's shape by a number. Fewer pictures of a shape than a batch holds repeat. `done` counts
-    within the `stage` (0 where there is but one), whose order is its own.
+    `shapes` tells each picture's shape by a number. Over the passes shapes have turns in proportion to their pictures,
+    whatever the batch; fewer pictures of a shape than a batch holds repeat in it. `done` counts within the `stage` (0
+    where there is but one), whose order is its own.
     """
     epoch, inside = divmod(done, steps_per_epoch(shapes, batch_size, accumulation))
-    counters = (epoch, *([stage] if stage else []))
-    order, turns = _pass(seed, counters, tuple(shapes), batch_size)
+    order, turns = _pass(seed, epoch, stage, tuple(shapes), batch_size)
     again, turn = divmod(inside * accumulation + micro, len(turns))
     shape = turns[turn]
     start = (turns[:turn].count(shape) + again * turns.count(shape)) * batch_size
@@ -96,15 +96,26 @@ def pictures_of(
 
 @functools.lru_cache(maxsize=64)
 def _pass(
-    seed: int, counters: tuple[int, ...], shapes: tuple[int, ...], batch_size: int
+    seed: int, epoch: int, stage: int, shapes: tuple[int, ...], batch_size: int
 ) -> tuple[dict[int, list[int]], list[int]]:
     """Return one pass: the order of each shape's pictures, and whose turn it is at each micro-step."""
-    rng = generator(seed, "order", *counters)
+    rng = generator(seed, "order", epoch, *([stage] if stage else []))
     order: dict[int, list[int]] = {}
     for picture in rng.permutation(len(shapes)).tolist():
         order.setdefault(shapes[picture], []).append(picture)
-    turns = [shape for shape, count in _batches_of(shapes, batch_size).items() for _ in range(count)]
+    turns = _whose_turns(epoch, shapes, batch_size)
     return order, [turns[i] for i in rng.permutation(len(turns))]
+
+
+def _whose_turns(epoch: int, shapes: tuple[int, ...], batch_size: int) -> list[int]:
+    """Return a pass's turns by systematic sampling: evenly spaced over the pictures in the order of their shapes.
+
+    Each shape has its share of the turns, rounded down or up; where they begin moves from pass to pass by the golden
+    ratio, which spreads the roundings as evenly as can be.
+    """
+    count, ordered = _turns_of_a_pass(shapes, batch_size), sorted(shapes)
+    offset = (0.5 + epoch * (math.sqrt(5) - 1) / 2) % 1
+    return [ordered[int((turn + offset) * len(ordered) / count)] for turn in range(count)]
 
 
 def prompt_of(

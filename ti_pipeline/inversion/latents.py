@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Latents", "crop_sides", "encode_crops", "latent_masks"]
 
-_BATCH = 8
 _UNIT = 64  # pixels: sides of buckets are multiples of it, so that every UNet of Stable Diffusion can halve them
 
 
@@ -107,16 +106,17 @@ def _encode(
     import torch
 
     stacks, done = {}, 0
-    with torch.inference_mode():
+    with torch.inference_mode(), base.encoding() as vae:
         for width, height in dict.fromkeys(sides):
             chosen = [path for path, side in zip(paths, sides, strict=True) if side == (width, height)]
             means, deviations = [], []
-            for start in range(0, len(chosen), _BATCH):
-                batch = torch.stack([_pixels(path, (width, height)) for path in chosen[start : start + _BATCH]])
-                posterior = base.vae.encode(batch.to(base.device, base.vae.dtype)).latent_dist
+            # One at a time: latents then do not depend on how much memory is free, and as little as possible is needed.
+            for path in chosen:
+                pixels = _pixels(path, (width, height))[None]
+                posterior = vae.encode(pixels.to(base.device, vae.dtype)).latent_dist
                 means.append(posterior.mean.float().cpu())
                 deviations.append(posterior.std.float().cpu())
-                done += len(batch)
+                done += 1
                 if progress is not None:
                     progress(done, len(paths), "latents")
             stacks[f"mean {width}x{height}"] = torch.cat(means).contiguous()

@@ -39,18 +39,23 @@ class Processes:
         starts = [0, *accumulate(sizes)]
         return [slice((self.index - start) % self.count, None, self.count) for start in starts[: len(sizes)]]
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace each tensor by its sum over all processes, in place, in one exchange."""
+    def add_up(self, tensors: Sequence[torch.Tensor], *, flag: bool = False) -> bool:
+        """Replace each tensor by its sum over all processes, in place; tell whether any of them raised its `flag`.
+
+        All in one exchange, so that processes that stop do so at the same one.
+        """
         if self.count == 1:
-            return
+            return flag
         import torch
 
-        flat = torch.cat([tensor.detach().double().reshape(-1) for tensor in tensors])
+        raised = tensors[0].new_full((1,), float(flag)).double()
+        flat = torch.cat([*(tensor.detach().double().reshape(-1) for tensor in tensors), raised])
         torch.distributed.all_reduce(flat)
-        sums = torch.split(flat, [tensor.numel() for tensor in tensors])
+        *sums, flags = torch.split(flat, [*(tensor.numel() for tensor in tensors), 1])
         with torch.no_grad():
             for tensor, total in zip(tensors, sums, strict=True):
                 tensor.copy_(total.reshape(tensor.shape))
+        return float(flags) > 0
 
     @contextlib.contextmanager
     def first_before_others(self) -> Iterator[None]:

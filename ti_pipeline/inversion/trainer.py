@@ -11,6 +11,7 @@ files, resuming and reuse (`training_runs`).
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
     from ti_pipeline.inversion.processes import Processes
     from ti_pipeline.inversion.variant_state import Run
 
-__all__ = ["QUARTERS", "TrainingError", "loss_weights", "quarter_errors", "signal_levels", "train", "validation_loss"]
+__all__ = [
+    "QUARTERS",
+    "TrainingError",
+    "finite",
+    "loss_weights",
+    "mean_loss",
+    "quarter_errors",
+    "signal_levels",
+    "train",
+    "validation_loss",
+]
 
 QUARTERS = 4  # parts of the timesteps whose errors are told apart
 GATHER_EVERY = 25  # updates between readings of the losses: each reading makes a GPU wait
@@ -36,7 +47,7 @@ SAVE_EVERY = 100  # updates between saved states, beside those at checkpoints
 # Where updates take long, losses are read and states saved after so many seconds: people wait, and machines fail.
 GATHER_AFTER = 5.0
 SAVE_AFTER = 300.0
-FP16_SCALE = 1024.0  # keeps fp16 gradients above the smallest number; undone before norm, clipping and update
+PERSISTS = 10  # updates in a row whose numbers are not finite: fewer are skipped, so many end the variant
 VALIDATION_PICTURES, VALIDATION_TIMESTEPS, VALIDATION_BATCH = 64, 4, 8
 
 
@@ -78,35 +89,83 @@ def train(
     save: Callable[[Run, bool], None],
     progress: Callable[[int, int, str], None] | None = None,
     processes: Processes = ALONE,
+    gathered: Callable[[Run], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> None:
     """Train runs of one clip skip together until each has ended; `processes` share the samples of each batch.
 
     `save(run, checkpoint)` is called when a run's state should be kept, with true at checkpoints (each
-    `checkpoint_every` updates and the last; after N updates the vectors have moved N times). A run whose numbers are
-    no longer finite leaves with its `failure` set, and the others go on.
+    `checkpoint_every` updates and the last; after N updates the vectors have moved N times), and `gathered(run)` when
+    its losses have been read. An update whose numbers are not finite is skipped; a run where that persists leaves with
+    its `failure` set, and the others go on. When `stop` tells to, in any of the processes, the states of that very
+    update are saved, and this returns.
     """
-    import torch
-
     levels = signal_levels(base)
-    scale = FP16_SCALE if base.dtype == torch.float16 else 1.0
     _tell(runs, [], progress)
     while active := [run for run in runs if not run.ended]:
         batches = [_draw(run, base, levels) for run in active]
-        errors = _errors(base, active, batches, processes=processes)
-        losses = [(base.put(batch.weights) * own).mean() for batch, own in zip(batches, errors, strict=True)]
-        shares = [loss / run.variant.gradient_accumulation for run, loss in zip(active, losses, strict=True)]
-        torch.autograd.backward([share * scale for share in shares if share.requires_grad])
-        processes.add_up([*losses, *errors])
+        losses, errors = _losses_and_gradients(base, active, batches, processes)
+        stopping = processes.add_up([*losses, *errors], flag=stop is not None and stop())
         now, read = time.monotonic(), False
         for run, loss, own in zip(active, losses, errors, strict=True):
             run.micro_losses.append(loss.detach())
             run.micro_errors.append(own.detach())
             run.micro += 1
             if run.micro == run.variant.gradient_accumulation:
-                _update(run, scale, processes)
-                read |= _keep(run, base, save, processes, now)
+                _update(run, processes)
+                if _keep(run, base, save, processes, now):
+                    read = True
+                    if gathered is not None:
+                        gathered(run)
         if read:
             _tell(runs, active, progress)
+        if stopping:
+            for run in active:
+                _save_now(run, base, save)
+            return
+
+
+def _losses_and_gradients(
+    base: Base, runs: Sequence[Run], batches: Sequence[Batch], processes: Processes
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return runs' losses and samples' errors of a micro-step, the gradients added to those of the vectors.
+
+    Where the memory runs out, it is done again with gradient checkpointing (Chen et al. 2016), which computes the
+    UNet's activations twice instead of keeping them: the same numbers to the bit, for less memory and more time.
+    """
+    import torch
+
+    before = [None if run.vectors.grad is None else run.vectors.grad.clone() for run in runs]
+    try:
+        return _once(base, runs, batches, processes)
+    except torch.OutOfMemoryError:
+        if base.keeps_no_activations or any(run.variant.gradient_checkpointing == "off" for run in runs):
+            raise
+    # Only here: while the error is handled, its frames hold the memory.
+    base.keep_no_activations()
+    for run, gradient in zip(runs, before, strict=True):
+        run.vectors.grad = gradient
+    return _once(base, runs, batches, processes)
+
+
+def _once(
+    base: Base, runs: Sequence[Run], batches: Sequence[Batch], processes: Processes
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    import torch
+
+    errors = _errors(base, runs, batches, processes=processes)
+    losses = [(base.put(batch.weights) * own).mean() for batch, own in zip(batches, errors, strict=True)]
+    shares = [loss / run.variant.gradient_accumulation for run, loss in zip(runs, losses, strict=True)]
+    torch.autograd.backward([share * run.scale for run, share in zip(runs, shares, strict=True) if share.requires_grad])
+    return losses, errors
+
+
+def _save_now(run: Run, base: Base, save: Callable[[Run, bool], None]) -> None:
+    """Have the state saved as it is; what a part of an update added to the gradient is computed again."""
+    if run.waiting:
+        _gather(run, base)
+    if run.failure is None:
+        save(run, False)
 
 
 def signal_levels(base: Base) -> torch.Tensor:
@@ -280,31 +339,39 @@ def _mean(base: Base, squares: torch.Tensor, mask: torch.Tensor | None) -> torch
     return (share * squares).mean(dim=(1, 2, 3)) / share.mean(dim=(1, 2, 3)).clamp(min=1e-12)
 
 
-def _update(run: Run, scale: float, processes: Processes) -> None:
-    """Do one optimizer update: true gradients of all processes, clipped, with the schedule's rate."""
+def _update(run: Run, processes: Processes) -> None:
+    """Do one optimizer update: true gradients of all processes, clipped, with the schedule's rate.
+
+    Where its numbers are not finite, everything is put back as it was, and the update counts as done.
+    """
     import torch
 
     if run.vectors.grad is None:  # every sample was another process's
         run.vectors.grad = torch.zeros_like(run.vectors)
     processes.add_up([run.vectors.grad])
-    run.vectors.grad /= scale
+    run.vectors.grad /= run.scale
     norm = torch.nn.utils.clip_grad_norm_([run.vectors], run.variant.gradient_clip or float("inf"))
     for group in run.optimizer.param_groups:
         group["lr"] = run.rate.at(run.done)
-    run.optimizer.step()
+    loss, before = torch.stack(run.micro_losses).mean(), run.snapshot()
+    if run.host_steps and not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        run.done += 1
+    else:
+        run.optimizer.step()
+        run.done += 1
+        run.after_update()
     run.optimizer.zero_grad(set_to_none=True)
-    run.done += 1
-    run.after_update()
-    loss, length = torch.stack(run.micro_losses).mean(), run.vectors.detach().norm(dim=1).mean()
-    numbers = torch.stack([loss.double(), norm.detach().double(), length.double()])
-    run.waiting.append(torch.cat([numbers, *(errors.double() for errors in run.micro_errors)]))
+    length = run.vectors.detach().norm(dim=1).mean()
+    numbers = torch.stack([loss, norm.detach().to(loss), length.to(loss)])
+    run.put_back(before, unless=torch.isfinite(numbers).all())
+    run.waiting.append(torch.cat([numbers, *run.micro_errors]))
     run.micro, run.micro_losses, run.micro_errors = 0, [], []
 
 
 def _keep(run: Run, base: Base, save: Callable[[Run, bool], None], processes: Processes, now: float) -> bool:
     """Read the losses now and then, and tell whether that was now.
 
-    At checkpoints measure, and have the state saved, unless a number is not finite. `now` is the same for all runs, so
+    At checkpoints measure, and have the state saved, unless the run has failed. `now` is the same for all runs, so
     that they are read together. Only updates count where processes train together: their clocks differ.
     """
     alone = processes.count == 1
@@ -323,44 +390,53 @@ def _keep(run: Run, base: Base, save: Callable[[Run, bool], None], processes: Pr
 
 
 def _gather(run: Run, base: Base) -> None:
-    """Read the waiting numbers in one transfer; the first that is not finite becomes the run's failure."""
-    import math
-
+    """Read the waiting numbers in one transfer; where they have long not been finite, that is the run's failure."""
     import torch
 
     run.log += torch.stack(run.waiting).cpu().tolist()
-    first = run.done - len(run.waiting)
     run.waiting = []
-    bad = next((s for s in range(first, run.done) if not all(math.isfinite(n) for n in run.log[s])), None)
-    if bad is None:
+    in_a_row = next((n for n, row in enumerate(reversed(run.log)) if finite(row)), len(run.log))
+    if in_a_row < min(PERSISTS, run.steps):
         return
+    bad = run.done - in_a_row
     levels = len(signal_levels(base))
     micros = range(run.variant.gradient_accumulation)
     posts = [run.train.post_ids[i] for m in micros for i in _chosen(run, bad, m)]
     times = [int(t) for m in micros for t in _timesteps(run, bad, m, levels)]
-    kept = f"the last good checkpoint is {run.checkpoints[-1]['step']}" if run.checkpoints else "no checkpoint was kept"
+    good = [row["step"] for row in run.checkpoints if row["step"] <= bad]
+    kept = f"the last good checkpoint is {good[-1]}" if good else "no checkpoint was kept"
     loss, gradient, length = run.log[bad][:3]
     run.failure = (
         f"{run.key}: at update {bad + 1} the loss is {loss:.4g}, the gradient's norm {gradient:.4g} and the vectors' "
-        f"norm {length:.4g} (posts {posts}, timesteps {times}); {kept}. Try a lower learning_rate, gradient_clip, or "
-        "precision fp32"
+        f"norm {length:.4g} (posts {posts}, timesteps {times}); so it is in {in_a_row} updates in a row, which were "
+        f"skipped; {kept}. Try a lower learning_rate, gradient_clip, or precision fp32"
     )
+
+
+def finite(row: Sequence[float]) -> bool:
+    """Tell whether all numbers of a row of a run's log are finite: the update was not skipped."""
+    return all(map(math.isfinite, row))
 
 
 def _measured(run: Run, base: Base, processes: Processes) -> dict[str, Any]:
     """Return a checkpoint's numbers; see the table `embedding`."""
     since = run.checkpoints[-1]["step"] if run.checkpoints else 0
-    losses = [row[0] for row in run.log[since : run.done]]
     vectors = run.result
     return {
         "step": run.done,
         "epoch": run.epoch(run.done - 1)[0],
-        "mean_loss": sum(losses) / len(losses),
+        "mean_loss": mean_loss(run, since, run.done),
         "validation_loss": validation_loss(base, run, processes),
         "moved": float((vectors - run.initial).norm(dim=1).mean()),
         "mean_norm": float(vectors.norm(dim=1).mean()),
         **_nearest(base, vectors),
     }
+
+
+def mean_loss(run: Run, since: int, until: int) -> float | None:
+    """Return the mean loss of the updates between two numbers of updates, without those that were skipped."""
+    losses = [row[0] for row in run.log[since:until] if finite(row)]
+    return sum(losses) / len(losses) if losses else None
 
 
 def _nearest(base: Base, vectors: torch.Tensor) -> dict[str, Any]:
@@ -403,7 +479,8 @@ def validation_loss(base: Base, run: Run, processes: Processes = ALONE) -> float
     levels = signal_levels(base)
     middles = [len(levels) * (2 * part + 1) // (2 * VALIDATION_TIMESTEPS) for part in range(VALIDATION_TIMESTEPS)]
     samples = [(picture, part) for picture in range(count) for part in range(VALIDATION_TIMESTEPS)]
-    sums = torch.zeros((), dtype=torch.float64, device=base.device)
+    exact = torch.float32 if base.device.type == "mps" else torch.float64  # Macs' GPUs have no float64
+    sums = torch.zeros((), dtype=exact, device=base.device)
     for chosen in _calls(run, samples):
         latents = torch.stack([run.validation.latents.mean[picture] for picture, _ in chosen])
         clean = latents * float(base.vae.config.scaling_factor)
@@ -443,8 +520,9 @@ def _tell(runs: Sequence[Run], active: Sequence[Run], progress: Callable[[int, i
         return
     told = []
     for run in active:
-        latest = [row[0] for row in run.log[-GATHER_EVERY:]]
+        latest = [row[0] for row in run.log[-GATHER_EVERY:] if finite(row)]
+        skipped = sum(not finite(row) for row in run.log)
         if latest:
-            told.append(f"{run.key} {sum(latest) / len(latest):.4f}")
+            told.append(f"{run.key} {sum(latest) / len(latest):.4f}" + f" ({skipped} updates skipped)" * bool(skipped))
     planned = sum(run.done if run.ended else run.steps for run in runs)
     progress(sum(run.done for run in runs), planned, "training" + (", loss " if told else "") + ", ".join(told))

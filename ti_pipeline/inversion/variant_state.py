@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Pictures", "Run", "StartError", "initial_vectors", "initializer_path", "stages_of", "update_count"]
 
 
+FP16_SCALE = 1024.0
 _OPTIMIZERS = {"lion": ("lion_pytorch", "Lion"), "prodigy": ("prodigyopt", "Prodigy")}
 
 
@@ -79,6 +80,7 @@ class Run:
     latents: list[torch.Tensor] | None  # scaled samples of `latents: once | deterministic`; None samples at each step
     spans: list[Span]
     steps: int
+    scale: torch.Tensor  # of the loss, undone before the update: keeps fp16 gradients above the smallest number
     done: int = 0
     micro: int = 0
     micro_losses: list[torch.Tensor] = field(default_factory=list)
@@ -86,7 +88,8 @@ class Run:
     # Per update [loss, gradient norm, vector norm, squared error of each sample], not yet read.
     waiting: list[torch.Tensor] = field(default_factory=list)
     log: list[list[float]] = field(default_factory=list)  # the same, read
-    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)  # those that are asked for
+    others: list[dict[str, Any]] = field(default_factory=list)  # kept ones of the same way that nobody asks for now
     failure: str | None = None
     # When the numbers were last read and the state last kept, in seconds of a clock that is never set.
     read_at: float = field(default_factory=time.monotonic)
@@ -108,6 +111,8 @@ class Run:
         `folder` is where a relative `initializer_file` starts. Raises `StartError`, `EmbeddingFileError`,
         `BaseModelError` for a start or an optimizer that cannot be had.
         """
+        import torch
+
         length = _mean_norm(base) if variant.optimizer == "directional" else None
         initial = _initial(base, variant, folder, length)
         vectors = initial.clone().requires_grad_(True)
@@ -127,6 +132,7 @@ class Run:
             latents=_fixed_latents(base, variant, train),
             spans=spans,
             steps=spans[-1].stop,
+            scale=torch.tensor(FP16_SCALE if base.dtype == torch.float16 else 1.0, device=base.device),
         )
 
     @property
@@ -159,9 +165,11 @@ class Run:
     @property
     def ended(self) -> bool:
         """Whether there is nothing left to train: all updates done, numbers broken, or patience at its end."""
-        return self.done >= self.steps or self.failure is not None or self._out_of_patience()
+        return self.done >= self.steps or self.failure is not None or self.out_of_patience
 
-    def _out_of_patience(self) -> bool:
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether so many checkpoints in a row have not lowered the validation loss."""
         losses = [c["validation_loss"] for c in self.checkpoints if c["validation_loss"] is not None]
         waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
         return self.variant.patience is not None and waited >= self.variant.patience
@@ -180,6 +188,34 @@ class Run:
                 decay = min(self.variant.ema_decay or 0.0, grown)
                 self.average.lerp_(self.vectors, 1 - decay)
 
+    @property
+    def host_steps(self) -> bool:
+        """Whether the optimizer keeps numbers outside tensors, which `put_back` cannot put back."""
+        return self.variant.optimizer == "prodigy"
+
+    def snapshot(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return each tensor that an update changes, with a copy of it."""
+        state = self.optimizer.state[self.vectors]
+        changed = [value for value in state.values() if _is_tensor(value)]
+        return [
+            (value, value.clone()) for value in (self.vectors.detach(), self.average, *changed) if value is not None
+        ]
+
+    def put_back(self, before: list[tuple[torch.Tensor, torch.Tensor]], *, unless: torch.Tensor) -> None:
+        """Undo an update on the device, `unless` a tensor says that it was good: nobody waits to be told.
+
+        What the optimizer's first update made is set to 0, as it begins. In fp16 the loss's scale is halved, too.
+        """
+        import torch
+
+        known = {value.data_ptr() for value, _ in before}
+        fresh = [value for value in self.optimizer.state[self.vectors].values() if _is_tensor(value)]
+        before = before + [(value, torch.zeros_like(value)) for value in fresh if value.data_ptr() not in known]
+        with torch.no_grad():
+            for value, old in before:
+                value.copy_(torch.where(unless.to(value.device), value, old))
+            self.scale.copy_(torch.where(unless, self.scale, (self.scale / 2).clamp(min=1)))
+
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on exactly: draws need no state, they depend on `done` alone."""
         return {
@@ -187,8 +223,10 @@ class Run:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "done": self.done,
+            "scale": self.scale,
             "log": self.log,
             "checkpoints": self.checkpoints,
+            "others": self.others,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -199,8 +237,16 @@ class Run:
             self.vectors.copy_(state["vectors"])
             if self.average is not None:
                 self.average.copy_(state["average"])
+            self.scale.copy_(state["scale"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.done, self.log, self.checkpoints = state["done"], state["log"], state["checkpoints"]
+        self.done, self.log = state["done"], state["log"]
+        self.checkpoints, self.others = state["checkpoints"], state["others"]
+
+
+def _is_tensor(value: object) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
 
 
 def stages_of(variant: Variant) -> list[tuple[str, int | None]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ti_pipeline.files import write_atomically
+from ti_pipeline.inversion.earlier import DIFFUSERS
 from ti_pipeline.publishing.remote import PublishError, expanded, publish_files
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def publish_checkpoints(outbox: Outbox, checkpoints: Iterable[str]) -> int:
     for name in checkpoints:
         url = f"{expanded(outbox.url)}/checkpoints/{outbox.study}/{outbox.variant}/{_fingerprint(outbox, name)[:16]}"
         _write_attribution(outbox)
-        forms = sorted(path.relative_to(outbox.folder).as_posix() for path in outbox.folder.rglob(f"{name}.*"))
+        found = [path for place in (outbox.folder, outbox.folder / DIFFUSERS) for path in place.glob(f"{name}.*")]
+        forms = sorted(path.relative_to(outbox.folder).as_posix() for path in found)
         names = [ATTRIBUTION, *forms]
         sent += len(publish_files(outbox.folder, names, url, replace=True).sent)
     return sent

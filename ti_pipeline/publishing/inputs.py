@@ -39,6 +39,7 @@ class StudyResults:
     training_set: pd.DataFrame
     evaluation_grids: pd.DataFrame
     votes: pd.DataFrame
+    reference_images: pd.DataFrame
     reference_scores: pd.DataFrame
     leaderboard: pd.DataFrame
     vocabularies: dict[str, pd.DataFrame]

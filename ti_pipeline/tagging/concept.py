@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.tagging.captions import readable
+from ti_pipeline.tagging.tokens import clip_tokenizer
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["LIFT", "SHARE", "lift_over", "saying_the_same", "shared_and_rare"]
+    from ti_pipeline.studies import Variant
+
+__all__ = ["LIFT", "SHARE", "concept_words", "lift_over", "saying_the_same", "shared_and_rare", "started"]
 
 SHARE = 0.7  # nearly all: people forget tags, and some pictures say it otherwise (`purple_scales` for `purple_fur`)
 LIFT = 3.0  # rare elsewhere: a concept's colours are some tenfold commoner with it, `anthro` or `fur` hardly at all
@@ -61,3 +66,34 @@ def lift_over(frequencies: pd.DataFrame, contrast: pd.DataFrame) -> pd.DataFrame
 
     counts = frequencies.tag.map(contrast.set_index("tag")["count"]).fillna(0)
     return frequencies.assign(lift=frequencies.share * (pictures_counted(contrast) + 1) / (counts + 1))
+
+
+def started(variant: Variant, vocabulary: pd.DataFrame) -> Variant:
+    """Return a variant with the text that it starts from, for `start: concept`; any other as it is."""
+    if variant.start != "concept":
+        return variant
+    words = concept_words(vocabulary, clip_tokenizer(), variant.vectors)
+    return variant.model_copy(update={"start": "text", "initializer": words})
+
+
+def concept_words(vocabulary: pd.DataFrame, tokenizer: Any, vectors: int) -> str:
+    """Return the concept's tags of a `vocabulary` as a text of at most `vectors` tokens to start an embedding from.
+
+    The rarest tags come first, being the most special; a tag whose words are all said already (`markings` after
+    `facial markings`) is left out, and one that no longer fits. What room is left repeats them from the first. At least
+    the first tag is there, however few vectors. Raises `ValueError` if the vocabulary has no tag of the concept.
+    """
+    own = vocabulary[(vocabulary.rule == "concept") & ~vocabulary.kept].sort_values(["count", "tag"])
+    texts: list[str] = []
+    for tag in own.tag:
+        text = readable(tag).replace("_", " ")
+        if not set(text.split()) <= {word for other in texts for word in other.split()}:
+            texts.append(text)
+    if not texts:
+        raise ValueError("no tag of the vocabulary is the concept's: start from a text, or list the tags in `concept`")
+    said = texts[:1]
+    for text in [*texts[1:], *texts * vectors]:
+        if len(tokenizer(" ".join([*said, text]), add_special_tokens=False).input_ids) > vectors:
+            continue
+        said.append(text)
+    return " ".join(said)

@@ -1,16 +1,18 @@
 """Taggers: tags that a picture classifier sees, from any local ONNX file with its list of tags.
 
 Known kinds: WD taggers (their `selected_tags.csv` has a column `name`, and says 9 for ratings; input squares of 448 px,
-BGR, 0 to 255) and deepbooru style (one tag a line; 512 px, RGB, 0 to 1). Categories are e621's numbers or names; in a
-list with rating heads they are Danbooru's, which differ in 5. A column `threshold` or `best_threshold` is each tag's
-own. Size, layout and range are read from the file where it says them. Not here: what becomes of the tags (`vocabulary`,
-`captions`, `evaluation.tagger_judge`).
+BGR, 0 to 255) and deepbooru style (one tag a line, `rating:safe` for a rating; 512 px, RGB, 0 to 1). Categories are
+e621's numbers or names; in a list with rating heads they are Danbooru's, which differ in 5. A column `threshold` or
+`best_threshold` is each tag's own. Size, layout and range are read from the file where it says them. Not here: what
+becomes of the tags (`vocabulary`, `captions`, `evaluation.tagger_judge`).
 """
 
 from __future__ import annotations
 
 import csv
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ti_pipeline.tagging.seen import RATING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +42,7 @@ class TaggerError(ValueError):
 
 
 class Tagger(NamedTuple):
-    """A loaded model: its session, its input's name, side and layout, and what its outputs mean (None: no tag).
+    """A loaded model: its session, its input's name, side and layout, and what its outputs mean: tag and category.
 
     `thresholds` are the list's own, by tag, where it has some.
     """
@@ -50,7 +52,7 @@ class Tagger(NamedTuple):
     side: int
     channels_first: bool
     bgr: bool
-    labels: list[tuple[str, str] | None]
+    labels: list[tuple[str, str]]
     thresholds: dict[str, float]
 
 
@@ -137,12 +139,12 @@ def _list_of(name: str, model: Path, tags: Path | None) -> Path:
     return found
 
 
-def _labels(path: Path) -> tuple[list[tuple[str, str] | None], dict[str, float], bool]:
-    """Return (tag, category) of each output in order, None for what is no tag; thresholds; whether it is a CSV list."""
+def _labels(path: Path) -> tuple[list[tuple[str, str]], dict[str, float], bool]:
+    """Return (tag, category) of each output in order, the list's own thresholds, and whether it is a WD list."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".csv":
-        lines = [line for line in text.splitlines() if line]
-        return [None if line.startswith("rating:") else (line, "general") for line in lines], {}, False
+        listed = [line for line in text.splitlines() if line]
+        return [(line, RATING if line.startswith(f"{RATING}:") else "general") for line in listed], {}, False
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or "name" not in rows[0]:
         raise TaggerError(f"{path} has no column `name`")
@@ -152,10 +154,10 @@ def _labels(path: Path) -> tuple[list[tuple[str, str] | None], dict[str, float],
     return [_label(row, path, danbooru=danbooru) for row in rows], thresholds, True
 
 
-def _label(row: dict[str, str], path: Path, *, danbooru: bool) -> tuple[str, str] | None:
+def _label(row: dict[str, str], path: Path, *, danbooru: bool) -> tuple[str, str]:
     said = (row.get("category") or "0").strip()
     if said == _RATING:
-        return None
+        return f"{RATING}:{row['name']}", RATING
     if not said.isdigit():
         if said not in _CATEGORIES.values():
             raise TaggerError(f"{path}: {row['name']} has the category {said!r}, which is none of e621's")
@@ -191,14 +193,18 @@ def confidences(tagger: Tagger, pictures: Sequence[Any]) -> NDArray[np.float32]:
 
 
 def _above(tagger: Tagger, posts: Sequence[int], inputs: NDArray[np.float32], threshold: float) -> pd.DataFrame:
-    """Run the model and return the tags that it is sure enough of; the same tag listed twice counts once."""
+    """Run the model and return the tags that it is sure enough of, each once, and each picture's likeliest rating."""
     import numpy as np
     import pandas as pd
 
     (confidence,) = tagger.session.run([tagger.session.get_outputs()[0].name], {tagger.input_name: inputs})
-    wanted = np.array([label is not None for label in tagger.labels])
-    rows, columns = np.nonzero((confidence >= threshold) & wanted)
-    labels = [label or ("", "") for label in tagger.labels]
+    labels = tagger.labels
+    of_rating = np.array([category == RATING for _, category in labels])
+    wanted = (confidence >= threshold) & ~of_rating
+    if of_rating.any():  # one of them is always true, however unsure the model is
+        likeliest = np.where(of_rating, confidence, -np.inf).argmax(axis=1)
+        wanted[np.arange(len(posts)), likeliest] = True
+    rows, columns = np.nonzero(wanted)
     table = pd.DataFrame(
         {
             "post_id": np.asarray(posts, dtype=np.int64)[rows],

@@ -157,3 +157,52 @@ def test_chunks_stand_one_after_another_and_padding_changes_nothing(base):
             for i, part in enumerate((short, long))
         ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def a1111_chunks(tokens: list, embeddings: dict[int, int]) -> list[list]:
+    """Cut as `tokenize_line` of A1111's `sd_hijack_clip` does (v1.10, comma_padding_backtrack 20), written from it.
+
+    Weights are left out. `embeddings` maps a token that stands for an embedding to its number of vectors.
+    """
+    chunks, chunk, last_comma = [], [], -1
+
+    def next_chunk() -> None:
+        nonlocal chunk, last_comma
+        last_comma = -1
+        chunks.append(chunk)
+        chunk = []
+
+    for token in tokens:
+        if token == 267:
+            last_comma = len(chunk)
+        elif len(chunk) == 75 and last_comma != -1 and len(chunk) - last_comma <= 20:
+            moved = chunk[last_comma + 1 :]
+            chunk = chunk[: last_comma + 1]
+            next_chunk()
+            chunk = moved
+        if len(chunk) == 75:
+            next_chunk()
+        if token in embeddings:
+            if len(chunk) + embeddings[token] > 75:
+                next_chunk()
+            chunk += [(token, index) for index in range(embeddings[token])]
+        else:
+            chunk.append(token)
+    return [*chunks, chunk]
+
+
+def test_long_prompts_are_wrapped_at_commas_as_a1111_does():
+    import random
+
+    draw, different = random.Random(4), 0
+    embeddings = {1: 8, 2: 64}
+    for _ in range(300):
+        tokens = draw.choices([267, 267, *range(1000, 1007), 1], k=draw.randint(60, 240))
+        tokens = [2 if draw.random() < 0.005 else token for token in tokens]
+        whole = [t for token in tokens for t in
+                 ([(token, i) for i in range(embeddings[token])] if token in embeddings else [token])]  # fmt: skip
+        found = chunks_of(whole, long_prompts="chunks")
+        assert found == a1111_chunks(tokens, embeddings)
+        assert [token for chunk in found for token in chunk] == whole
+        different += any(len(chunk) < 75 for chunk in found[:-1])
+    assert different > 200

@@ -3,12 +3,13 @@
 import copy
 import dataclasses
 import hashlib
+import math
 
 import pytest
 import torch
 
 from ti_pipeline.inversion import trainer
-from ti_pipeline.inversion.base_models import BaseModelError
+from ti_pipeline.inversion.base_models import BaseModelError, load_base
 from ti_pipeline.inversion.draws import generator, normal, pictures_of
 from ti_pipeline.inversion.latents import Latents
 from ti_pipeline.inversion.processes import ALONE, Processes
@@ -398,12 +399,85 @@ def test_patience_ends_training_and_the_others_go_on(base, monkeypatch):
     assert again.ended
 
 
-def test_numbers_that_break_name_step_pictures_and_timesteps_and_others_go_on(base):
+@pytest.mark.parametrize("optimizer", ["adamw", "lion", "prodigy"])
+def test_an_update_whose_numbers_are_not_finite_is_as_if_it_had_not_been(base, monkeypatch, optimizer):
+    settings = {"steps": 12, "checkpoint_every": 12, "ema_decay": 0.9, "optimizer": optimizer, "learning_rate": 1.0}
+    bad, skipping = run_of(base, "a", **settings), run_of(base, "a", **settings)
+    order = [pictures_of(4, done, 0, shapes=(0,) * 4, batch_size=1, accumulation=1)[0] for done in range(12)]
+    bad.latents[order[0]][:] = torch.nan  # in the very first update, and in each later pass
+    train_all(base, bad)
+    assert bad.failure is None
+    skipped = [done for done, row in enumerate(bad.log) if not all(map(math.isfinite, row))]
+    assert skipped == [done for done in range(12) if order[done] == order[0]]
+    assert bad.checkpoints[0]["mean_loss"] == pytest.approx(
+        sum(row[0] for done, row in enumerate(bad.log) if done not in skipped) / (12 - len(skipped))
+    )
+    plain = trainer._update
+
+    def skip(run, processes):
+        if run.done not in skipped:
+            plain(run, processes)
+            return
+        run.vectors.grad, run.micro_losses, run.micro_errors = None, [], []
+        run.waiting.append(torch.zeros(4))
+        run.micro, run.done = 0, run.done + 1
+
+    monkeypatch.setattr(trainer, "_update", skip)
+    train_all(base, skipping)
+    assert torch.equal(bad.vectors, skipping.vectors)
+    assert torch.equal(bad.average, skipping.average)
+
+
+def test_the_scale_of_fp16_is_halved_by_a_bad_update_and_never_below_one(bases_folder):
+    half = load_base("b", BaseModelSource(folder="tiny"), folder=bases_folder, device="cpu", precision="fp16")
+    run = run_of(half, "a", steps=6)
+    assert float(run.scale) == 1024
+    order = [pictures_of(4, done, 0, shapes=(0,) * 4, batch_size=1, accumulation=1)[0] for done in range(6)]
+    run.latents[order[2]][:] = torch.inf
+    train_all(half, run)
+    assert float(run.scale) == 1024 / 2 ** order.count(order[2])
+    run.put_back([], unless=torch.tensor(False))
+    run.scale.fill_(1.0)
+    run.put_back([], unless=torch.tensor(False))
+    assert float(run.scale) == 1
+
+
+def test_running_out_of_memory_once_changes_no_bit(base, bases_folder, monkeypatch):
+    """The allocator's refusal is thrown where it happens: inside the UNet, in the middle of a batch."""
+    from torch.nn import Conv2d
+
+    settings = {"steps": 4, "gradient_accumulation": 2, "batch_size": 2}
+    calm = run_of(base, **settings)
+    train_all(base, calm)
+    own = load_base("t", BaseModelSource(folder="tiny"), folder=bases_folder, device="cpu")
+    calls, plain = [], Conv2d.forward
+
+    def refusing(self, *args):
+        calls.append(1)
+        if len(calls) == 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, *args)
+
+    monkeypatch.setattr(Conv2d, "forward", refusing)
+    tight = run_of(own, **settings)
+    train_all(own, tight)
+    assert len(calls) > 100
+    assert own.keeps_no_activations
+    assert torch.equal(tight.vectors, calm.vectors)
+    assert tight.log == calm.log
+    calls.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        train_all(own, run_of(own, **settings))
+
+
+def test_numbers_that_break_name_step_pictures_and_timesteps_and_others_go_on(base, monkeypatch):
     bad, good = run_of(base, "bad", steps=9, checkpoint_every=3), run_of(base, "good", steps=9, seed=8)
     alone = run_of(base, "good", steps=9, seed=8)
     order = [pictures_of(4, done, 0, shapes=(0,) * 4, batch_size=1, accumulation=1)[0] for done in range(9)]
     bad.latents[order[3]][:] = torch.nan  # the last picture of the first pass
     first = 3
+    monkeypatch.setattr(trainer, "PERSISTS", 1)
+    monkeypatch.setattr(trainer, "GATHER_EVERY", 1)
     kept = train_all(base, bad, good)
     assert f"at update {first + 1} the loss is nan" in bad.failure
     assert f"posts [{100 + order[3]}]" in bad.failure
@@ -531,8 +605,9 @@ def test_progress_tells_of_accumulated_updates(base):
 class Two(Processes):
     """Half of two processes, whose other half never adds anything."""
 
-    def add_up(self, tensors) -> None:
+    def add_up(self, tensors, *, flag=False) -> bool:
         """Do not wait for anyone."""
+        return flag
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,8 @@ def checkpoint_files(name: str, step: int) -> list[str]:
 
 
 def clear(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.unlink()
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_a_variant_leaves_its_files_and_tables(root, make_job):
@@ -44,7 +43,7 @@ def test_a_variant_leaves_its_files_and_tables(root, make_job):
     assert not result.reused
     folder = root / "embeddings" / "s" / "v2"
     names = [name for step in (3, 6, 7) for name in checkpoint_files("v2", step)]
-    assert sorted(files(folder)) == sorted([*names, "losses.parquet", "training.json"])
+    assert sorted(files(folder)) == sorted([*names, "losses.parquet", "state.pt", "training.json"])
     assert TABLES["embedding"].problems(result.checkpoints) == []
     assert TABLES["losses"].problems(result.losses) == []
     assert result.losses.step.tolist() == [1, 2, 3, 4, 5, 6, 7]
@@ -74,14 +73,22 @@ def test_finished_variants_are_reused_and_changed_ones_trained_anew(root, make_j
     pd.testing.assert_frame_equal(again.losses, first.losses)
     assert again.summary == first.summary
     monkeypatch.undo()
-    other = train_variants([make_job("v2", seed=6, steps=4)], root=root)["s__v2"]
+    said = []
+    other = train_variants([make_job("v2", seed=6, steps=4)], root=root, tell=said.append)["s__v2"]
     assert not other.reused
-    assert sorted(files(root / "embeddings" / "s" / "v2")) == sorted(
-        [*checkpoint_files("v2", 3), *checkpoint_files("v2", 4), "losses.parquet", "training.json"]
+    folder, names = root / "embeddings" / "s" / "v2", ["losses.parquet", "state.pt", "training.json"]
+    now = files(folder)
+    fingerprint = json.loads((next((folder / "earlier").iterdir()) / "training.json").read_text())["fingerprint"]
+    aside = f"earlier/{fingerprint[:16]}/"
+    assert sorted(name for name in now if not name.startswith("earlier/")) == sorted(
+        [*checkpoint_files("v2", 3), *checkpoint_files("v2", 4), *names]
     )
+    assert {name.removeprefix(aside): sha256 for name, sha256 in now.items() if name.startswith("earlier/")} == before
+    assert f"s__v2: other settings or pictures than last time; the training {fingerprint[:8]} is kept in" in said[0]
+    monkeypatch.setattr(training_runs, "_train_group", lambda *_: pytest.fail("trained although it was kept"))
     back = train_variants([make_job("v2")], root=root)["s__v2"]
-    assert not back.reused
-    assert files(root / "embeddings" / "s" / "v2") == before
+    assert back.reused
+    assert {name: sha256 for name, sha256 in files(folder).items() if not name.startswith("earlier/")} == before
 
 
 @pytest.mark.parametrize("harm", ["checkpoint gone", "checkpoint changed", "losses changed", "record damaged"])
@@ -209,7 +216,7 @@ def test_an_unusable_state_means_going_on_from_an_earlier_one_or_beginning_again
     train_variants([job], root=root)
     whole = files(job.folder)
     plain = training_runs._finish
-    (job.folder / "training.json").unlink()
+    clear(job.folder)
     monkeypatch.setattr(training_runs, "_finish", lambda *_, **__: (_ for _ in ()).throw(StoppedError))
     with pytest.raises(StoppedError):
         train_variants([job], root=root)
@@ -233,7 +240,8 @@ def test_an_unusable_state_means_going_on_from_an_earlier_one_or_beginning_again
     assert updates == ([0, 1, 2, 3, 4, 5] if harm == "checkpoint gone" else [3, 4, 5])
     found = files(job.folder)
     assert found.pop("mine.txt")
-    assert found == whole
+    assert found.pop("earlier/unknown/a-99.pt")
+    assert {name: sha256 for name, sha256 in found.items() if not name.startswith("earlier/0000")} == whole
 
 
 def test_variants_that_cannot_share_a_call_are_grouped_by_themselves(root, make_job, monkeypatch):
@@ -469,7 +477,7 @@ def test_the_record_tells_what_was_kept(root, make_job):
     job = make_job("a")
     train_variants([job], root=root)
     record = json.loads((job.folder / "training.json").read_text())
-    assert record["files"] == {k: v for k, v in files(job.folder).items() if k != "training.json"}
+    assert record["files"] == {k: v for k, v in files(job.folder).items() if k not in {"training.json", "state.pt"}}
 
 
 def test_going_on_from_a_file_is_part_of_the_fingerprint_and_its_absence_is_told(root, make_job, bases_folder):

@@ -258,7 +258,10 @@ def evaluation_tables(root):
         board[-1] | {"variant": "", "checkpoint": "no embedding", "step": 0, "score": 0.0, "low": 0.0, "high": 0.0}
         | {"candidate": False, "excluded": None}
     )  # fmt: skip
+    bare = images["a"][images["a"].checkpoint == "a-20"]
+    references = bare.assign(variant="", checkpoint="no embedding", step=0, token="", cell="bare-" + bare.cell)
     return {
+        "reference_images": pd.concat([references, references.assign(clip_skip=2, cell="skip-" + references.cell)]),
         "evaluation_images": images,
         "evaluation_scores": scores,
         "evaluation_grids": frame("evaluation_grids", grids),
@@ -276,11 +279,12 @@ def evaluation_tables(root):
 
 
 def reference_scores(own):
-    """Without an embedding everything is right, and nothing like the concept."""
-    bare = own[own.checkpoint == "a-20"].assign(variant="", checkpoint="no embedding", step=0, base="base")
+    """Without an embedding everything is right, and nothing like the concept; the variants differ in CLIP skip."""
+    bare = own[own.checkpoint == "a-20"].assign(variant="", checkpoint="no embedding", step=0)
     bare = bare.assign(score=(bare.metric == "match").astype(float))
     held_out = bare[bare.metric == "likeness"].head(2).assign(checkpoint="held-out", axis="held-out", score=1.0)
-    return pd.concat([bare, held_out])
+    both = pd.concat([bare, held_out])
+    return pd.concat([both.assign(base=f"base, clip skip {skip}") for skip in (1, 2)])
 
 
 def build_results(folder):
@@ -310,6 +314,7 @@ def nothing_measured(results):
         results,
         evaluation_grids=TABLES["evaluation_grids"].empty(),
         leaderboard=TABLES["leaderboard"].empty(),
+        reference_images=results.reference_images[:0],
         reference_scores=results.reference_scores[:0],
         embeddings={},
         losses={},

@@ -12,10 +12,11 @@ from ti_pipeline.demo.posts import demo_catalog
 from ti_pipeline.demo.world import CONCEPTS, random_attributes
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.schemas import TABLES
-from ti_pipeline.studies import CaptionPlan
+from ti_pipeline.studies import CaptionPlan, Study, Variant
 from ti_pipeline.study_files import StudyError, load_studies
-from ti_pipeline.tagging.concept import lift_over
+from ti_pipeline.tagging.concept import concept_words, lift_over, started
 from ti_pipeline.tagging.frequencies import tag_frequencies
+from ti_pipeline.tagging.tokens import clip_tokenizer
 from ti_pipeline.tagging.vocabulary import VocabularyError, reduce_vocabulary
 from ti_pipeline_tests.graph import IN_PROCESS, Graph
 from ti_pipeline_tests.tagging.test_reduction import CHAIN, kept, uses_of, why
@@ -83,6 +84,41 @@ def test_what_cannot_be_told_or_leaves_nothing_to_say_is_an_error():
         reduce_vocabulary(tag_frequencies(uses), uses, CaptionPlan(concept=["*"]))
     with pytest.raises(ValidationError, match="leave contrast out"):
         CaptionPlan(contrast="others")
+
+
+def of_concept(*tags: str) -> pd.DataFrame:
+    """A vocabulary in which these are the concept's, the first on fewest pictures."""
+    own = [{"tag": tag, "count": count, "kept": False, "rule": "concept"} for count, tag in enumerate(tags, 1)]
+    other = {"tag": "wolf", "count": 1, "kept": True, "rule": "concept"}
+    return pd.DataFrame([*own, other, {"tag": "solo", "count": 0, "kept": False, "rule": "drop"}])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "words"),
+    [
+        (1, "purple fur"),
+        (5, "purple fur red eyes"),
+        (8, "purple fur red eyes facial markings purple fur"),
+        (16, "purple fur red eyes facial markings purple fur red eyes facial markings purple fur red eyes"),
+    ],
+)
+def test_a_start_says_the_concepts_tags_as_often_as_there_is_room(vectors, words):
+    table = of_concept("purple_fur", "red_eyes", "facial_markings", "markings")
+    assert concept_words(table, clip_tokenizer(), vectors) == words
+    chosen = started(Variant(base="tiny", vectors=vectors, steps=1, start="concept"), table)
+    assert (chosen.start, chosen.initializer) == ("text", words)
+
+
+def test_a_start_from_the_concept_needs_its_tags():
+    plain = Variant(base="tiny", vectors=2, steps=1)
+    assert started(plain, of_concept()) is plain
+    with pytest.raises(ValueError, match="no tag of the vocabulary is the concept's"):
+        concept_words(of_concept(), clip_tokenizer(), 8)
+    study = {"name": "s", "source": {"kind": "demo"}, "base_models": {"tiny": {}}}
+    variants = {"v8": {"base": "tiny", "vectors": 8, "steps": 1, "start": "concept"}}
+    Study.model_validate(study | {"variants": variants, "captions": {"own": {"concept": "auto"}}})
+    with pytest.raises(ValidationError, match="its caption plan has no `concept`"):
+        Study.model_validate(study | {"variants": variants, "captions": {"own": {}}})
 
 
 STUDY = """
