@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int, str], None]
 
-SCORING = "4"  # raise it when the same pictures would get other scores
+SCORING = "5"  # raise it when the same pictures would get other scores
 
 __all__ = [
     "concept_pictures",

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.batches import computed_batches
+from ti_pipeline.evaluation.copies import copies, edges
 from ti_pipeline.evaluation.references import HELD_OUT
 from ti_pipeline.evaluation.similarity import (
-    copies,
     diversity,
     kid_parts,
     nearness,
@@ -248,8 +248,8 @@ def score_images(
     where there are `references` (pictures of what was to be learned), `near` and `sameness` (see `similarity`), as the
     model `likeness` sees them, or the scorer itself; `broken`, 1 for a picture of one colour;
     `prompt`, the cosine similarity to the prompt without the embedding's name; `diversity` among the seeds of a prompt;
-    and where there are pictures `trained` on, `training`, the mean cosine similarity to them, `copy` and, with enough
-    of them, `kid` (see `similarity`).
+    and where there are pictures `trained` on, `training`, the mean cosine similarity to them, `copy`, how much it is
+    like the nearest of them (see `copies`), and, with enough of them, `kid` (see `similarity`).
     Raises `ScorerError` for unreadable pictures, and for those of values that `axes` does not have.
     """
     import pandas as pd
@@ -278,7 +278,8 @@ def score_images(
             parts += _choices(images, seen, name, axis, scorer)
     parts += [_prompt_rows(images, seen, axes, scorer), _diversity_rows(images, seen)]
     if trained:
-        parts += _training_rows(images, seen, scorer.image_features(list(trained)), [path.stem for path in trained])
+        parts += _training_rows(images, seen, scorer.image_features(list(trained)))
+        parts.append(_copy_rows(images, [root / str(path) for path in images.path], trained))
     columns = [column.name for column in TABLES["evaluation_scores"].columns]
     return pd.concat(parts, ignore_index=True)[columns]
 
@@ -351,13 +352,16 @@ def _diversity_rows(images: pd.DataFrame, seen: torch.Tensor) -> pd.DataFrame:
     return _rows(images, "diversity", diversity(seen, groups))
 
 
-def _training_rows(
-    images: pd.DataFrame, seen: torch.Tensor, trained: torch.Tensor, names: list[str]
-) -> list[pd.DataFrame]:
-    """Return `training`; `copy`, which names the training picture in `read_as` if it is one; `kid` of enough."""
-    nearest, copied = copies(seen, trained)
+def _copy_rows(images: pd.DataFrame, seen: Sequence[Path], trained: Sequence[Path]) -> pd.DataFrame:
+    """Return the `copy` rows, which name the training picture in `read_as` if a picture is one again."""
+    theirs = [edges(_opened(path)) for path in trained]
+    nearest, copied = copies([edges(_opened(path)) for path in seen], theirs)
+    return _rows(images, "copy", nearest, [None if place is None else trained[place].stem for place in copied])
+
+
+def _training_rows(images: pd.DataFrame, seen: torch.Tensor, trained: torch.Tensor) -> list[pd.DataFrame]:
+    """Return `training`, and `kid` of enough pictures."""
     parts = [_rows(images, "training", similarity_to(seen, trained).tolist())]
-    parts += [_rows(images, "copy", nearest, [None if place is None else names[place] for place in copied])]
     for _, of_checkpoint in images.groupby("checkpoint", sort=True):
         if min(len(of_checkpoint), len(trained)) >= _KID_PICTURES:
             parts.append(_rows(of_checkpoint, "kid", kid_parts(seen[of_checkpoint.index.tolist()], trained).tolist()))

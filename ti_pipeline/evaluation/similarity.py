@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["copies", "diversity", "kid_parts", "nearness", "nearness_among", "sameness", "similarity_to"]
+__all__ = ["diversity", "kid_parts", "nearness", "nearness_among", "sameness", "similarity_to"]
 
 
 def similarity_to(seen: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
@@ -93,26 +93,6 @@ def diversity(seen: torch.Tensor, groups: Sequence[Hashable]) -> list[float | No
             for place, mean in zip(places, others.tolist(), strict=True):
                 found[place] = 1 - mean
     return found
-
-
-def copies(seen: torch.Tensor, trained: torch.Tensor) -> tuple[list[float], list[int | None]]:
-    """Return each picture's cosine similarity to the nearest picture trained on, and which one it copies, if any.
-
-    A copy is nearer to a training picture than any two of those are to each other. Of fewer than two of them nothing
-    can be called a copy.
-    """
-    import torch
-
-    nearest, places = (seen @ trained.T).max(dim=1)
-    if len(trained) < 2:
-        return nearest.tolist(), [None] * len(seen)
-    among = trained @ trained.T
-    among.fill_diagonal_(-torch.inf)
-    limit = float(among.max())
-    # Identical training pictures lie at 1: rounding alone must not make a copy of what is as near as that.
-    copied = (nearest > limit + 1e-5).tolist()
-    pairs = zip(copied, places.tolist(), strict=True)
-    return nearest.tolist(), [place if is_copy else None for is_copy, place in pairs]
 
 
 def kid_parts(seen: torch.Tensor, trained: torch.Tensor) -> torch.Tensor:

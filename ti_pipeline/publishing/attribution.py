@@ -6,6 +6,7 @@ gathering where they come from (`sources.provenance`).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ti_pipeline.publishing.untrusted import csv_cell
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "artists_counted", "attribution_csv", "attribution_table", "curations_of"]
 
+_LOCAL = re.compile(r"\s*(?:file:|[/\\~]|[A-Za-z]:[/\\])", re.IGNORECASE)  # paths of either kind of slashes
 UNKNOWN_ARTIST = "unknown artist"
 COLUMNS = ("post_id", "artists", "contributors", "sources", "page", "licence", "md5")
 
@@ -56,8 +58,12 @@ def artists_counted(attribution: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def attribution_csv(attribution: pd.DataFrame) -> str:
-    """Return the table as CSV (RFC 4180, line feeds); list entries are separated by spaces, which they cannot hold."""
+    """Return the table as CSV (RFC 4180, line feeds); list entries are separated by spaces, which they cannot hold.
+
+    Sources that are files of this machine are nobody else's business and say nothing to others: they are left out.
+    """
     shown = attribution.copy()
+    shown["sources"] = [[entry for entry in entries if not _LOCAL.match(entry)] for entries in shown.sources]
     for column in ("artists", "contributors", "sources"):
         shown[column] = [
             csv_cell(" ".join("%20".join(entry.split()) for entry in entries)) for entries in shown[column]

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ti_pipeline.evaluation.similarity import (
-    copies,
     diversity,
     kid_parts,
     nearness,
@@ -30,20 +29,6 @@ def test_diversity_is_the_mean_distance_to_the_others_of_a_group() -> None:
         expected = np.mean([1 - float(seen[place] @ seen[i]) for i in others]) if others else None
         assert found[place] == (pytest.approx(expected, abs=1e-6) if others else None)
     assert diversity(seen[[0, 0, 0]], ["a"] * 3) == pytest.approx([0, 0, 0], abs=1e-6)
-
-
-def test_a_copy_is_nearer_than_training_pictures_are_to_each_other() -> None:
-    trained = unit(6, 16, seed=1)
-    limit = max(float(a @ b) for a, b in itertools.combinations(trained, 2))
-    near = torch.nn.functional.normalize(trained[4] + 0.05 * unit(16, seed=2), dim=-1)
-    seen = torch.stack([unit(16, seed=3), near, trained[2]])
-    nearest, copied = copies(seen, trained)
-    assert nearest == pytest.approx([max(float(s @ t) for t in trained) for s in seen], abs=1e-6)
-    assert nearest[0] < limit < nearest[1]
-    assert copied == [None, 4, 2]
-    twins = torch.cat([trained, trained[:1]])
-    assert copies(seen, twins)[1] == [None, None, None], "among twins nothing can be told to be a copy"
-    assert copies(seen, trained[:1])[1] == [None, None, None]
 
 
 def test_the_mean_of_kid_parts_is_the_unbiased_discrepancy() -> None:

@@ -1,3 +1,6 @@
+import collections
+import json
+
 import pandas as pd
 import pytest
 
@@ -12,6 +15,7 @@ from ti_pipeline.evaluation.suites import (
     replaced,
 )
 from ti_pipeline.studies import Axis, Study
+from ti_pipeline_tests.shared_data import E621, needs_shared
 
 
 def study(**evaluation: object) -> Study:
@@ -115,8 +119,28 @@ def test_the_commonest_species_are_those_of_the_studys_own_ranking_without_names
     implications = pd.DataFrame(IMPLIED, columns=["antecedent", "consequent"])
     # 97 of 100 mammals and 70 of 72 canines are something more special; 4 of 20 foxes are.
     assert commonest_tags(counts, implications, "species", 5) == ["wolf", "lion", "fox", "dragon", "fennec"]
-    assert commonest_tags(counts, None, "species", 3) == ["mammal", "canine", "wolf"]
     assert commonest_tags(counts, implications, "character", 5) == []
+
+
+def test_without_a_catalog_the_axis_asks_for_species_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    counts = ranking(mammal=100, canid=75, canine=72, canis=55, wolf=50, fox=20, lion=25, felid=25, otter=3)
+    for without in (None, pd.DataFrame({"antecedent": [], "consequent": []})):
+        assert axes_of(study(), counts, without)["species"].values == ["wolf", "lion", "fox", "otter", "domestic dog"]
+    assert "evaluation.axes.species: there is no catalog" in caplog.text
+    assert "it asks for wolf, lion, fox, otter" in caplog.text
+
+
+@needs_shared
+def test_without_a_catalog_recorded_posts_give_what_the_sites_implications_give() -> None:
+    """The 572 recorded posts; the implications are the site's export."""
+    pages = (json.loads(path.read_text(encoding="utf-8"))["posts"] for path in sorted(E621.glob("posts_*.json")))
+    counted = collections.Counter(tag for posts in pages for post in posts for tag in post["tags"]["species"])
+    export = pd.read_csv(E621 / "tag_implications_2025-05-01_strict.csv").query("status == 'active'")
+    edges = export.rename(columns={"antecedent_name": "antecedent", "consequent_name": "consequent"})
+    with_catalog = commonest_tags(ranking(**counted), edges, "species", 10)
+    without = commonest_tags(ranking(**counted), None, "species", 10)
+    assert len(set(with_catalog) & set(without)) >= 9
+    assert with_catalog[:4] == without[:4]
 
 
 def test_the_species_axis_asks_for_the_five_commonest() -> None:

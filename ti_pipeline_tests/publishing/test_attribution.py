@@ -125,3 +125,11 @@ def test_markdown_is_one_line_without_markup(text):
 )
 def test_links_are_plain_web_addresses(text, is_link):
     assert web_address(text) == (text if is_link else None)
+
+
+def test_files_of_this_machine_are_no_sources_for_others(results):
+    table = attribution_table(results.provenance, results.training_set, ["default"]).head(1)
+    local = ["file:///home/me/a.png", "/home/me/a.png", r"C:\me\a.png", r"\\server\me", "~/a.png"]
+    told = [*local, "https://a.example/b", "cdn.example/c", "art by somebody"]
+    (row,) = csv.DictReader(io.StringIO(attribution_csv(table.assign(sources=[told]))))
+    assert row["sources"] == "https://a.example/b cdn.example/c art%20by%20somebody"
