@@ -6,7 +6,7 @@ Here: the base of all parts, and parts that more than one other part uses. Not h
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,6 +29,11 @@ class BaseModelSource(StudyModel):
     )
     hub: str | None = Field(default=None, description="A Hugging Face hub id, e.g. `CompVis/stable-diffusion-v1-4`.")
     revision: str | None = Field(default=None, description="Hub revision (branch, tag or commit).")
+    prediction: Literal["epsilon", "v_prediction"] | None = Field(
+        default=None,
+        description="What its UNet predicts, noise or velocity, where neither its configuration nor a `.yaml` of the "
+        "same name beside a file says it.",
+    )
     note: str | None = Field(default=None, description="What this model is, for people.")
 
     @model_validator(mode="after")
