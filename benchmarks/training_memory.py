@@ -3,7 +3,7 @@
     python benchmarks/training_memory.py [--smoke]
 
 Runs the product's own encoding and loss with tensors that have shapes and no content (torch's `FakeTensorMode`), and
-counts every storage while it is alive (`MemTracker`). Counted are tensors: a GPU's libraries add their workspaces, and
+counts every storage while it is alive. Counted are tensors: a GPU's libraries add their workspaces, and
 its allocator rounds up. Prints GiB for each, the frozen base included where it is there, and writes
 `benchmarks/results/<date>-training_memory.json`. `--smoke` counts a shrunken model and writes nothing.
 """
@@ -12,10 +12,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training_speed import CAPTION, RESULTS, sd15_parts
@@ -25,8 +30,6 @@ GIB = 2**30
 
 def base_of(precision: str, *, smoke: bool, device: str = "cpu") -> Any:
     """Return the base with parts that have no content; to be called within the mode."""
-    import torch
-
     from ti_pipeline.inversion.base_models import Base
     from ti_pipeline.inversion.clip_vocabulary import clip_tokenizer
 
@@ -53,21 +56,42 @@ def base_of(precision: str, *, smoke: bool, device: str = "cpu") -> Any:
     )
 
 
+class Alive(TorchDispatchMode):
+    """Counts the bytes of storages that operators make, from when they are made until nothing holds them."""
+
+    def __init__(self) -> None:
+        """Count nothing yet."""
+        super().__init__()
+        self._known: set[int] = set()
+        self._now, self.most = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do what was asked, and count what is new in what came of it."""
+        out = func(*args, **(kwargs or {}))
+        for tensor in (leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._known:
+                self._known.add(storage._cdata)
+                self._now += storage.nbytes()
+                weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+        self.most = max(self.most, self._now)
+        return out
+
+    def _gone(self, number: int, size: int) -> None:
+        self._known.discard(number)
+        self._now -= size
+
+
 def peak(modules: list[Any], work: Any) -> float:
     """Return the most bytes alive at once in GiB, the modules' own included."""
-    from torch.distributed._tools.mem_tracker import MemTracker
-
-    tracker = MemTracker()
-    tracker.track_external(*modules)
-    with tracker:
+    own = sum(part.numel() * part.element_size() for module in modules for part in module.parameters())
+    with Alive() as alive:
         work()
-    snapshot = tracker.get_tracker_snapshot("peak")
-    return float(next(iter(snapshot.values()))["Total"]) / GIB
+    return float(own + alive.most) / GIB
 
 
 def encoding(side: int, batch: int, *, smoke: bool) -> float:
     """Return the peak of encoding pictures of so many pixels a side; only the autoencoder is there."""
-    import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(), torch.inference_mode():
@@ -78,7 +102,6 @@ def encoding(side: int, batch: int, *, smoke: bool) -> float:
 
 def update(precision: str, vectors: tuple[int, ...], *, checkpointing: bool, side: int, smoke: bool) -> float:
     """Return the peak of an update of variants trained together; UNet and text encoder are there."""
-    import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from ti_pipeline.inversion import trainer
