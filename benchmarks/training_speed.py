@@ -210,8 +210,6 @@ def prepared(way: Way, place: Place) -> tuple[Any, Callable[[int, int], Any]]:
 
 def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     """Return when each update was done: `train` is called as the product calls it, its clock read at every update."""
-    import torch
-
     from ti_pipeline.inversion import trainer
 
     base, run = prepared(way, place)
@@ -219,7 +217,6 @@ def _own_times(way: Way, place: Place, found: dict[str, Any]) -> list[float]:
     found["flops"] = flops_of_an_update(lambda updates: [run(vectors, updates) for vectors in way.vectors], base)
     if place.device == "cuda":
         found["waits"] = _waits(lambda: trainer.train(base, [run(8, 10)], save=lambda *_: None)) / 10
-        torch.cuda.reset_peak_memory_stats()
     runs = [run(vectors, place.updates) for vectors in way.vectors]
     every = trainer.GATHER_EVERY if place.device == "cuda" else 1  # only there has the GPU been waited for
 

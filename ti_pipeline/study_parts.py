@@ -6,7 +6,7 @@ Here: the base of all parts, and parts that more than one other part uses. Not h
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -33,6 +33,11 @@ class BaseModelSource(StudyModel):
         default=None,
         pattern=r"^[\w.-]+/[\w.-]+$",
         description="The hub id under which others find a model that lies in a `folder` or `file` here; for cards.",
+    )
+    prediction: Literal["epsilon", "v_prediction"] | None = Field(
+        default=None,
+        description="What its UNet predicts, noise or velocity, where neither its configuration nor a `.yaml` of the "
+        "same name beside a file says it.",
     )
     note: str | None = Field(default=None, description="What this model is, for people.")
 

@@ -30,6 +30,7 @@ __all__ = ["Base", "BaseModelError", "base_identity", "load_base", "resolved_pre
 
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+_PREDICTS_NOISE = 0.5  # least cosine to noise of what a UNet that predicts noise answers; see `noise_predicted`
 _KINDS = "only text-to-image models of Stable Diffusion 1.x and 2.x can be used"
 
 
@@ -151,10 +152,15 @@ def base_identity(name: str, source: BaseModelSource, *, folder: Path) -> str:
     """Return the hex sha256 that stands for a base's content, without loading it.
 
     A single file's own sha256 (web UIs show its first ten digits), or one over it and the configuration given beside
-    it; for a folder one over its parts' files; for a hub model one over id and commit. `folder` is that of the study
-    file. Raises `BaseModelError` when there is no model.
+    it; for a folder one over its parts' files; for a hub model one over id and commit; what the study says of the
+    prediction is part of it. `folder` is that of the study file. Raises `BaseModelError` when there is no model.
     """
     place = _place(name, source, folder)
+    found = _identity_of_files(name, source, folder, place)
+    return found if source.prediction is None else fingerprint({"base": found, "predicts": source.prediction})
+
+
+def _identity_of_files(name: str, source: BaseModelSource, folder: Path, place: Path) -> str:
     if source.hub is not None:
         return hashlib.sha256(f"hub:{source.hub}@{place.name}".encode()).hexdigest()  # snapshots are named by commit
     if place.is_file():
@@ -230,6 +236,8 @@ def load_base(
     except Exception as error:
         # Loaders raise whatever their formats raise; the cause is kept.
         raise BaseModelError(f"base_models.{name}: {place} cannot be loaded: {_why(error, source)}") from error
+    if source.prediction is not None:
+        pipeline.scheduler.register_to_config(prediction_type=source.prediction)
     _require_kind(name, pipeline, place)
     if on.type == "cuda":  # tensor cores' convolutions want it, and would turn every tensor round; CPUs gain nothing
         pipeline.unet.to(memory_format=torch.channels_last)
@@ -238,7 +246,7 @@ def load_base(
         part.to(on).eval().requires_grad_(False)
         if part.dtype != kept:
             part.to(kept)
-    return Base(
+    base = Base(
         name=name,
         identity=base_identity(name, source, folder=folder),
         unet=pipeline.unet,
@@ -251,6 +259,39 @@ def load_base(
         device=on,
         dtype=dtype,
     )
+    if place.is_file() and config is None and source.prediction is None and prediction_type_beside(place) is None:
+        _require_noise(base)  # nothing says what it predicts: it is taken for what nearly all of its kind do
+    return base
+
+
+def _require_noise(base: Base) -> None:
+    likeness = noise_predicted(base)
+    if base.prediction_type == "epsilon" and likeness < _PREDICTS_NOISE:
+        raise BaseModelError(
+            f"base_models.{base.name}: nothing says what this file predicts, and asked about pure noise it does not "
+            f"answer with that noise (cosine {likeness:.2f}), so it seems to predict velocity: set `prediction: "
+            "v_prediction` (or `epsilon` if you know better), or put its .yaml beside it"
+        )
+
+
+def noise_predicted(base: Base) -> float:
+    """Return the cosine of pure noise and what the UNet predicts of it at the last timestep.
+
+    Near 1 where it predicts the noise: there is nothing else in it. Velocity would be minus the picture, and next to
+    none of the noise.
+    """
+    import torch
+
+    from ti_pipeline.inversion.conditioning import encode_prompts
+    from ti_pipeline.inversion.draws import generator, normal
+
+    side = int(base.unet.config.sample_size)
+    noise = base.put(normal(generator(0, "noise"), 1, int(base.unet.config.in_channels), side, side))
+    last = int(base.scheduler_config["num_train_timesteps"]) - 1
+    with torch.inference_mode():
+        states = encode_prompts(base, [""], {})
+        answer = base.unet(noise.to(base.dtype), last, **states.options()).sample
+    return float(torch.nn.functional.cosine_similarity(answer.flatten().float(), noise.flatten().float(), dim=0))
 
 
 def _best_device() -> str:

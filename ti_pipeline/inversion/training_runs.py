@@ -287,6 +287,8 @@ def _start(
 
 def _pictures(plan: Plan, base: Base, root: Path, progress: Progress | None) -> tuple[Pictures, Pictures]:
     """Return what is trained on and what is held out, with latents from the cache that variants share."""
+    import torch
+
     from ti_pipeline.inversion.latents import encode_crops, latent_masks
     from ti_pipeline.inversion.variant_state import Pictures
 
@@ -294,7 +296,13 @@ def _pictures(plan: Plan, base: Base, root: Path, progress: Progress | None) -> 
     for path, sha256 in crop_files(rows, masked=masked):
         if not (root / path).is_file() or sha256_of(root / path) != sha256:
             raise TrainingError(f"{plan.job.key}: the crop {path} is gone or was changed; make the crops again")
-    latents = encode_crops(base, rows, root=root, resolution=resolution, progress=progress)
+    try:
+        latents = encode_crops(base, rows, root=root, resolution=resolution, progress=progress)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{plan.job.key}: the GPU's memory does not hold the autoencoder's work on one picture of {resolution} "
+            "pixels; end what else uses it, or set a smaller resolution"
+        ) from error
     if masked:
         masks = latent_masks(rows, root=root, resolution=resolution, latent_factor=base.latent_factor)
         latents = replace(latents, masks=masks)

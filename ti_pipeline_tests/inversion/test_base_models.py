@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from ti_pipeline.inversion.base_models import BaseModelError, base_identity, load_base
 from ti_pipeline.inversion.conditioning import encode_prompts
 from ti_pipeline.studies import BaseModelSource
+from ti_pipeline_tests.tiny_models import DEMO_BASE
 
 
 def test_a_folder_is_loaded_frozen(base, bases_folder):
@@ -150,3 +152,37 @@ def test_a_hub_model_is_its_commit(monkeypatch, bases_folder, tmp_path):
         monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_a, at=commit, **_k: str(at))
         found.append(load_base("sd", BaseModelSource(hub="o/n"), folder=tmp_path, device="cpu").identity)
     assert found[0] != found[1]
+
+
+class Noise(torch.nn.Module):
+    """A UNet that predicts velocity, turned by the definition (Salimans & Ho 2022) into one that predicts noise."""
+
+    def __init__(self, unet, levels):
+        super().__init__()
+        self.unet, self.levels, self.config = unet, levels, unet.config
+
+    def forward(self, noisy, time, **states):
+        signal, spread = self.levels[time].sqrt().float(), (1 - self.levels[time]).sqrt().float()
+        return SimpleNamespace(sample=signal * self.unet(noisy, time, **states).sample + spread * noisy)
+
+
+def test_a_file_that_predicts_velocity_without_saying_so_is_refused(tmp_path):
+    """With the demo's base, which was trained to predict velocity: a random one predicts nothing."""
+    from ti_pipeline.inversion import base_models
+    from ti_pipeline.inversion.trainer import signal_levels
+
+    told = BaseModelSource(folder=str(DEMO_BASE), prediction="epsilon")
+    base = load_base("demo", told, folder=tmp_path, device="cpu")
+    assert base_models.noise_predicted(base) < 0.3
+    with pytest.raises(BaseModelError, match=r"base_models\.demo: nothing says .* set `prediction: v_prediction`"):
+        base_models._require_noise(base)
+    base.unet = Noise(base.unet, signal_levels(base))
+    assert base_models.noise_predicted(base) > 0.9
+    base_models._require_noise(base)
+
+
+def test_what_the_study_says_of_the_prediction_counts_and_is_part_of_the_identity(bases_folder):
+    told = BaseModelSource(folder="tiny", prediction="v_prediction")
+    assert load_base("b", told, folder=bases_folder, device="cpu").prediction_type == "v_prediction"
+    plain = BaseModelSource(folder="tiny")
+    assert base_identity("b", told, folder=bases_folder) != base_identity("b", plain, folder=bases_folder)

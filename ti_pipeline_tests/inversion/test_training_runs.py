@@ -325,6 +325,32 @@ def test_too_little_memory_gives_advice(root, make_job, monkeypatch):
         train_variants([make_job("a")], root=root)
 
 
+def test_too_little_memory_to_encode_gives_advice(root, make_job, monkeypatch):
+    from diffusers import AutoencoderKL
+
+    def exhausted(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(AutoencoderKL, "encode", exhausted)
+    with pytest.raises(TrainingError, match=r"s__a: the GPU's memory .* of 64 pixels; .* smaller resolution"):
+        train_variants([make_job("a")], root=root)
+
+
+def test_what_applies_is_told_as_it_is(root, make_job):
+    said = []
+    job = make_job("a", learning_rate="0.01:3, 1e-3", warmup_steps=2, gradient_accumulation=2, templates=["[name]"])
+    result = train_variants([job], root=root, tell=said.append)["s__a"]
+    applied = result.applied
+    assert applied["learning rate"] == "0 at the first update, 0.001 at the last, 0.01 at most"
+    assert applied["optimizer"] == "AdamW, betas (0.9, 0.999), eps 1e-08, weight_decay 0.0"
+    assert applied["pictures"] == "4 to train on, 1 held out, latents of 8 × 8"
+    assert applied["updates"] == "6, 3 passes begun, 12 pictures shown"
+    assert applied["captions"] == "prompts of 2 to 2 tokens with the vectors"
+    assert applied["not used"] == "captions (no template has [filewords])"
+    assert said == ["s__a: " + "; ".join(f"{name} {value}" for name, value in applied.items())]
+    assert train_variants([job], root=root)["s__a"].applied == applied
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(root, make_job, monkeypatch, mount):
     monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("trained for nothing"))
     mount(root / "embeddings" / "s" / "a", "ro,size=64k")
