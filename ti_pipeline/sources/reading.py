@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["STILLS", "Reading", "SourceError"]
+__all__ = ["STILLS", "NothingFoundError", "Reading", "SourceError"]
 
 # File types that can be a training picture; others are listed in tables with the reason why they are not used.
 STILLS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "mpo"})
@@ -16,6 +16,10 @@ STILLS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "
 
 class SourceError(ValueError):
     """A source cannot be read; the message names the study's field and what to set."""
+
+
+class NothingFoundError(SourceError):
+    """A search finds no posts."""
 
 
 @dataclass(frozen=True)

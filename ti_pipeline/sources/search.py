@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ti_pipeline.e621.answers import PagesAside, read_answers, write_answers
 from ti_pipeline.e621.records import LEFT_SEARCH
 from ti_pipeline.e621.search_language import TAG_LIMIT, counted_terms
-from ti_pipeline.sources.reading import Reading, SourceError
+from ti_pipeline.sources.reading import NothingFoundError, Reading, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,11 +147,21 @@ def answered(
     found = find(pages)
     if not found.records:
         pages.discard()
-        raise SourceError(f"source.query: the site finds no posts for {wanted.query!r}")
+        raise NothingFoundError(f"source.query: the site finds no posts for {wanted.query!r}")
     gone = _gone(before, found, client)
     write_answers(path, search, [*found.records, *gone])
     pages.discard()
-    return Reading([*found.records, *gone], [*found.notes, *_news(before, found.records, gone)], path)
+    notes = [*found.notes, *_hidden(found.records, client), *_news(before, found.records, gone)]
+    return Reading([*found.records, *gone], notes, path)
+
+
+def _hidden(records: Page, client: E621Client) -> list[str]:
+    """Return how many posts show no link to somebody without a login, or nothing."""
+    files = [record.get("file") for record in records if not (record.get("flags") or {}).get("deleted")]
+    hidden = sum(isinstance(file, dict) and not file.get("url") for file in files)
+    if client.logged_in or not hidden:
+        return []
+    return [f"{hidden} posts show no link to their picture without a login: an API key (TI_E621_API_KEY) may show them"]
 
 
 def kept_search(source: E621Source | E621ExportSource, *, folder: Path) -> Reading:
@@ -179,7 +189,7 @@ def _found(wanted: Wanted, client: E621Client, pages: PagesAside, progress: Prog
     count = client.count(wanted.query)
     done = pages.read()
     found = [record for page in done for record in page]
-    notes = [f"the search {wanted.query!r}: {'an unknown number of' if count is None else count} posts on the site"]
+    notes = [f"the search {wanted.query!r}: {_counted(count)} posts on the site"]
     notes += [f"going on behind {len(done)} pages of a search that broke off"] if done else []
     expected = wanted.limit if count is None else min(count, wanted.limit)
     progress(0, expected, notes[0])
@@ -192,6 +202,14 @@ def _found(wanted: Wanted, client: E621Client, pages: PagesAside, progress: Prog
         notes.append(f"{len(found)} of them came: others have gone meanwhile, or run again")
     cut = len(found) >= wanted.limit and not is_ordered(wanted.query)
     return Found(found, notes, min(record["id"] for record in found) if cut else None)
+
+
+def _counted(count: int | None) -> str:
+    """Return a number of posts in words; the site counts no further than it shows pages."""
+    from ti_pipeline.e621.client import LAST_NUMBERED_PAGE, PAGE_LIMIT
+
+    most = LAST_NUMBERED_PAGE * PAGE_LIMIT
+    return "an unknown number of" if count is None else f"more than {most}" if count > most else str(count)
 
 
 def _gone(before: Page, found: Found, client: E621Client) -> Page:
