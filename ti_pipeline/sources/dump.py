@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from ti_pipeline.e621.answers import Records
 from ti_pipeline.sources.reading import NothingFoundError, Reading, SourceError
 from ti_pipeline.sources.search import Found, Wanted, answered
 
@@ -94,17 +95,20 @@ def _search(wanted: Wanted, dumps: Dumps, source: E621ExportSource) -> Search:
     return replace(search, where=Group((search.where, Text("rating", frozenset(source.ratings)))))
 
 
-def _records(hits: list[int], site: E621Client, pages: PagesAside, progress: Progress) -> list[dict[str, object]]:
+def _records(hits: list[int], site: E621Client, pages: PagesAside, progress: Progress) -> Records:
     """Return the site's records of `hits`, in their order, without those that the site no longer knows."""
     done = pages.read()
-    known = {record["id"]: record for page in done for record in page}
-    left = [post_id for post_id in hits if post_id not in known]
+    known = Records()
+    for earlier in done:
+        known.extend(earlier)
+    there = set(known.ids)
+    left = [post_id for post_id in hits if post_id not in there]
     for number, start in enumerate(range(0, len(left), _AT_ONCE), start=len(done)):
         page = list(site.posts(left[start : start + _AT_ONCE]))
         pages.add(number, page)
-        known |= {record["id"]: record for record in page}
+        known.extend(page)
         progress(len(hits) - max(0, len(left) - start - _AT_ONCE), len(hits), "posts")
-    return [known[post_id] for post_id in hits if post_id in known]
+    return known.picked(hits)
 
 
 def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client, progress: Progress) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["STILLS", "NothingFoundError", "Reading", "SourceError"]
@@ -26,6 +27,6 @@ class NothingFoundError(SourceError):
 class Reading:
     """Records in e621's shape, remarks for the log, and the file that keeps the site's answers, if one was asked."""
 
-    records: list[dict[str, Any]]
+    records: Sequence[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
     answers: Path | None = None
