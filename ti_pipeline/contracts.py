@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
     import pandera.pandas as pandera
     import pyarrow as pa
 
 __all__ = ["Column", "Table", "TableError", "from_arrow"]
+
+
+_AT_ONCE = 10_000  # rows
 
 
 class TableError(ValueError):
@@ -139,10 +144,40 @@ def from_arrow(table: pa.Table) -> pd.DataFrame:
     import pyarrow as pa
 
     nullable = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype(), pa.bool_(): pd.BooleanDtype()}
-    frame: pd.DataFrame = table.to_pandas()
-    for arrow in table.schema:
+    # Lists come apart from the rest: as pandas makes them they would be arrays, to be thrown away at once.
+    lists = [arrow.name for arrow in table.schema if pa.types.is_list(arrow.type)]
+    frame: pd.DataFrame = table.drop_columns(lists).to_pandas()
+    for place, arrow in enumerate(table.schema):
         if arrow.type in nullable and arrow.nullable:
             frame[arrow.name] = table.column(arrow.name).to_pandas(types_mapper=nullable.get)
         elif pa.types.is_list(arrow.type):
-            frame[arrow.name] = pd.Series(table.column(arrow.name).to_pylist(), dtype=object, index=frame.index)
+            frame.insert(
+                place, arrow.name, pd.Series(_lists(table.column(arrow.name)), dtype=object, index=frame.index)
+            )
     return frame
+
+
+def _lists(column: pa.ChunkedArray) -> list[list[Any] | None]:
+    """Return a column of lists as lists; equal texts are one object, since tags repeat on thousands of posts."""
+    import pyarrow as pa
+
+    found: list[list[Any] | None] = []
+    for chunk in (part for whole in column.chunks for part in _slices(whole)):
+        values = chunk.flatten()
+        if not pa.types.is_string(values.type):
+            found += chunk.to_pylist()
+            continue
+        encoded = values.dictionary_encode()
+        names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_pylist()
+        start = 0
+        for length in chunk.value_lengths().to_pylist():
+            end = start + (length or 0)
+            found.append(None if length is None else [None if c is None else names[c] for c in codes[start:end]])
+            start = end
+    return found
+
+
+def _slices(array: pa.Array) -> Iterator[pa.Array]:
+    """Yield an array in slices, so that what is made on the way to Python stays small."""
+    for start in range(0, len(array), _AT_ONCE):
+        yield array.slice(start, _AT_ONCE)

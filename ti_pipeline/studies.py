@@ -9,6 +9,7 @@ pictures, tags or a model.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -130,6 +131,21 @@ class E621ExportSource(_SearchBase):
             "expand. `TI_POSTS_DUMP` if unset; without either, it is downloaded from the site once."
         ),
     )
+
+    time_zone: str = Field(
+        default="America/New_York",
+        description="Whose days `date:` and `age:` of the query mean. The site takes those of the asker's account, "
+        "whose default this is.",
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise ValueError(f"there is no time zone {name!r}: write UTC, or a name such as Europe/Berlin") from None
+        return name
 
 
 Source = Annotated[DemoSource | FolderSource | E621Source | E621ExportSource, Field(discriminator="kind")]

@@ -58,10 +58,11 @@ def posts(
     taken = exclusions_taken(loaded, store, reading.records)
     for entry in [entry for entry, posts_taken in taken.items() if not posts_taken]:
         context.log.warning(f"{entry!r} takes no post: is it spelled as the source's posts have it?")
-    for note in reading.notes[:20]:
+    notes = _notes(context, store, reading.notes)
+    for note in notes[:20]:
         context.log.warning(note)
     context.log.info("; ".join(_fates(table)))
-    metadata = _posts_metadata(table, reading.notes) | ({"posts taken by exclusions": taken} if taken else {})
+    metadata = _posts_metadata(table, notes) | ({"posts taken by exclusions": taken} if taken else {})
     if reading.answers is not None:
         metadata["answers"] = dg.MetadataValue.path(f"{store.url}/{_answers(context)}/{reading.answers.name}")
     return dg.MaterializeResult(value=table, metadata=metadata)
@@ -76,20 +77,36 @@ def _read_source(
     context: dg.AssetExecutionContext, config: PostsConfig, store: DataStore, e621: E621Site, dumps: "Dumps"
 ) -> "Reading":
     from ti_pipeline.sources import fetch_posts
+    from ti_pipeline.sources.hints import hints
+    from ti_pipeline.sources.reading import NothingFoundError
 
     loaded = STUDIES[context.partition_key]
-    with store.work(reads=[_answers(context)], writes=[_answers(context)], alone=["e621"]) as root:
-        return fetch_posts(
-            loaded.study.source,
-            folder=loaded.path.parent,
-            answers=root / _answers(context),
-            client=e621.client,
-            dumps=dumps,
-            seed=loaded.study.seed,
-            ask_site=config.ask_site,
-            redraw=config.redraw,
-            progress=LogProgress(context),
-        )
+    try:
+        with store.work(reads=[_answers(context)], writes=[_answers(context)], alone=["e621"]) as root:
+            return fetch_posts(
+                loaded.study.source,
+                folder=loaded.path.parent,
+                answers=root / _answers(context),
+                client=e621.client,
+                dumps=dumps,
+                seed=loaded.study.seed,
+                ask_site=config.ask_site,
+                redraw=config.redraw,
+                progress=LogProgress(context),
+            )
+    except NothingFoundError as error:
+        catalog = Tables(UPath(store.url)).read("tag_catalog", None)
+        known = [] if catalog is None else catalog.tag.tolist()
+        told = hints(getattr(loaded.study.source, "query", None) or "", known)
+        raise NothingFoundError("; ".join([str(error), *told])) from None  # the reason is the last line
+
+
+def _notes(context: dg.AssetExecutionContext, store: DataStore, notes: list[str]) -> list[str]:
+    """Return what is to say of a reading, and of what is not known."""
+    known = Tables(UPath(store.url)).path("do_not_post", None).exists()
+    if STUDIES[context.partition_key].study.source.kind != "folder" or known:
+        return notes
+    return [*notes, "without a catalog, artists on the site's do-not-post lists are not known: run the job catalog"]
 
 
 def _dumps(store: DataStore, posts_dump: PostsDump) -> "Dumps":

@@ -37,7 +37,7 @@ _ADVICE = {
     401: "the user name or API key is wrong (checked even for public searches): see TI_E621_USERNAME, TI_E621_API_KEY",
     403: "the site refuses: check that TI_E621_USERNAME is your name there, and that the key may read",
     404: "the site does not know this address; check TI_E621_URL",
-    410: "the search goes beyond what the site pages through: narrow source.query, or leave out its order:",
+    410: "the search goes beyond the 750 pages that the site shows of one: a lower source.limit, or a narrower query",
     422: "the site does not accept this search: at most 40 tags, and narrower wildcards in source.query",
     429: "too many requests for the site's taste: wait some minutes, then run again",
 }
@@ -262,7 +262,7 @@ class E621Client:
                     body = _body(answer)
                     if answer.status_code == 200:
                         return _data(body)
-                    advice = _ADVICE.get(answer.status_code, "the site has a problem; run again later")
+                    advice = _advice(answer.status_code, body)
                     said = f"{address} answered {answer.status_code}{_said(body)}: {advice}"
                     raise SiteError(said, answer.status_code)
             except _GarbledError as error:
@@ -322,6 +322,16 @@ def _data(body: bytes) -> Any:
     except ValueError as error:
         kind = "a web page" if _is_page(body) else "broken data"
         raise _GarbledError(f"answered with {kind} instead of JSON") from error
+
+
+def _advice(status: int, body: bytes) -> str:
+    """Return what to do about an answer; a page in HTML is not from the site itself but from what stands before it."""
+    if status == requests.codes.forbidden and _is_page(body):
+        return (
+            "what stands before the site (Cloudflare) refuses this machine: wait some minutes, leave a VPN or proxy, "
+            "and check that TI_E621_USERNAME is your name there"
+        )
+    return _ADVICE.get(status, "the site has a problem; run again later")
 
 
 def _is_page(body: bytes) -> bool:

@@ -30,7 +30,15 @@ LARGEST_FILE = 256 * 1024 * 1024  # bytes; the site takes uploads up to 100 MB
 
 
 class DownloadError(RuntimeError):
-    """A file cannot be had; of a picture, the message is the reason kept in the `images` table."""
+    """A file cannot be had; of a picture, the message is the reason kept in the `images` table.
+
+    `status`: that of the answer, if there was one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """Take the message and the status."""
+        super().__init__(message)
+        self.status = status
 
 
 class PassingError(Exception):
@@ -126,7 +134,7 @@ class Part:
         status = answer.status_code
         if status in {403, 404, 410}:
             self._discard()
-            raise DownloadError(f"gone: the site answered {status}")
+            raise DownloadError(f"gone: the site answered {status}", status)
         if status == requests.codes.partial_content:
             if self._is_the_rest(answer.headers.get("Content-Range", "")):
                 return True
@@ -136,7 +144,7 @@ class Part:
             self._discard()
             raise PassingError("the file is shorter than what has arrived of it")
         if status != requests.codes.ok:
-            raise DownloadError(f"the site answered {status}")
+            raise DownloadError(f"the site answered {status}", status)
         if answer.headers.get("Content-Type", "").startswith("text/html"):
             raise PassingError("the site answered with a web page instead of the file")
         return False

@@ -113,8 +113,9 @@ class LocalSearch:
             Wildcard: lambda wildcard: self._any_tag(self._commonest(wildcard.pattern)),
             Number: lambda number: _within(self._numbers(number.field), number.intervals),
             Text: lambda text: self._text(_TEXTS[text.field], text.values),
-            SourceLike: lambda source: self._matching("source", _like(source.pattern)),
-            Has: lambda has: self._has_parent() if has.field == "parent" else self._matching("source", r"[^\s]"),
+            # An empty line fits a lone star, but is no source.
+            SourceLike: lambda source: self._matching("source", _like(source.pattern)) & self._has_source(),
+            Has: lambda has: self._has_parent() if has.field == "parent" else self._has_source(),
             Status: lambda status: self._status(status.name),
             Group: self._group,
         }
@@ -188,6 +189,9 @@ class LocalSearch:
         import pyarrow.compute as pc
 
         return _plain(pc.match_substring_regex(self._column(column), pattern))
+
+    def _has_source(self) -> _Mask:
+        return self._matching("source", r"[^\s]")
 
     def _has_parent(self) -> _Mask:
         return _plain(self._column("parent_id").is_valid())

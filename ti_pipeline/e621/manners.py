@@ -14,6 +14,7 @@ import re
 import sqlite3
 import tempfile
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -136,7 +137,7 @@ def _opened(path: Path, rates: list[Rate]) -> SQLiteBucket:
     bucket = _SharedBucket.init_from_file(rates, db_path=str(path), use_file_lock=True)
     found = bucket.conn.execute("PRAGMA quick_check").fetchone()[0]
     if found != "ok":
-        bucket.close()  # type: ignore[no-untyped-call]
+        bucket.conn.close()
         raise sqlite3.DatabaseError(str(found))
     return bucket
 
@@ -160,8 +161,11 @@ class _PacedRetry(Retry):
             super().sleep(response)
             return
         # What the site asks of one thread it asks of all: none gets a turn until the wait is over.
-        told = response is not None and "Retry-After" in response.headers
-        with self.turns.queue if told else contextlib.nullcontext():
+        asked = self.get_retry_after(response) if response is not None else None
+        if asked:
+            end = datetime.now().astimezone() + timedelta(seconds=asked)
+            _log.warning("the site asks to wait %.0f s: going on at %s", asked, end.strftime("%H:%M:%S"))
+        with self.turns.queue if asked else contextlib.nullcontext():
             super().sleep(response)
         self.turns.try_acquire("retry")
 

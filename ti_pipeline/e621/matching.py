@@ -18,12 +18,15 @@ __all__ = ["Names", "names_of"]
 
 _PARTING = re.compile(r"[\s,;|\uff0c\uff1b\uff5c\u3001]+")  # what people put between tags
 
+_REMEMBERED = 100_000  # tags
+
 
 class Names:
     """A list of names; `*` in one stands for any characters. Use `names_of`, which keeps what it made."""
 
     def __init__(self, names: frozenset[str]) -> None:
         """Look all names up once."""
+        self._answers: dict[str, bool] = {}  # a tag occurs on many posts
         listed = sorted(name for name in names if "*" not in name)
         self._keys = {key: name for name in listed if (key := spelling(name))}
         # Plays of symbols (`:3`) have no words, and are compared as they are.
@@ -40,6 +43,13 @@ class Names:
 
     def has(self, tag: str) -> bool:
         """Tell whether a tag is one of the names in any spelling, whatever brackets or numbers stand behind."""
+        if tag not in self._answers:
+            if len(self._answers) > _REMEMBERED:
+                self._answers.clear()
+            self._answers[tag] = self._has(tag)
+        return self._answers[tag]
+
+    def _has(self, tag: str) -> bool:
         key, read = spelling(tag), heads(tag)
         return (
             key in self._keys

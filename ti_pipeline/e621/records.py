@@ -26,6 +26,7 @@ __all__ = ["LEFT_SEARCH", "RecordError", "posts_table", "records_of", "refused"]
 # Our own field on a record that its study's search no longer finds: why it is used no more.
 LEFT_SEARCH = "ti_pipeline/left_search"
 
+_AT_ONCE = 1000  # rows
 _LARGEST = 2**63 - 1
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _EXT = re.compile(r"[a-z0-9]{1,8}")  # md5 and ext become file names
@@ -45,16 +46,30 @@ def posts_table(records: Iterable[Mapping[str, Any]], policy: ContentPolicy) -> 
     cannot be a row: it is logged and skipped.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from ti_pipeline.schemas import TABLES, from_arrow
 
-    rows: dict[int, dict[str, Any]] = {}
+    schema = TABLES["posts"].arrow_schema()
+    # A few at a time: as Python's objects, a row takes some twenty times as much memory.
+    table = pa.concat_tables(pa.Table.from_pylist(rows, schema) for rows in _rows(records, policy))
+    return from_arrow(table.take(pc.sort_indices(table["post_id"])))
+
+
+def _rows(records: Iterable[Mapping[str, Any]], policy: ContentPolicy) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of records in slices; of several records of an id the first."""
+    seen: set[int] = set()
+    rows: list[dict[str, Any]] = []
     for record in records:
-        if _is_whole(record.get("id"), low=0):
-            rows.setdefault(record["id"], _row(record, policy))
-        else:
+        if not _is_whole(record.get("id"), low=0):
             _log.warning("a record without a usable id is skipped: %.200r", dict(record))
-    return from_arrow(pa.Table.from_pylist([rows[key] for key in sorted(rows)], TABLES["posts"].arrow_schema()))
+        elif record["id"] not in seen:
+            seen.add(record["id"])
+            rows.append(_row(record, policy))
+        if len(rows) == _AT_ONCE:
+            yield rows
+            rows = []
+    yield rows
 
 
 def _row(record: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def parse_search(text: str, *, aliases: Mapping[str, str] | None = None, now: da
     """Return what a search on the site means.
 
     `aliases`: old names of tags and those used now. `now`: the moment that ages and relative dates count from; days are
-    days of UTC. Raises `SearchError` for what the dump cannot answer, and for values that cannot be read.
+    days of its time zone. Raises `SearchError` for what the dump cannot answer, and for values that cannot be read.
     """
     words = _WORD.findall(unicodedata.normalize("NFC", text).replace("\0", "").strip(_BLANK))
     reading = _Reading(aliases or {}, now or datetime.now(UTC))
@@ -182,7 +182,8 @@ def parse_search(text: str, *, aliases: Mapping[str, str] | None = None, now: da
 
 def counted_terms(text: str) -> int:
     """Return how many of the site's 40 terms a search uses; brackets and what the site leaves out do not count."""
-    return sum(word not in _BRACKETS and _UNCOUNTED.fullmatch(word) is None for word in _WORD.findall(text))
+    words = set(_WORD.findall(text))
+    return sum(word not in _BRACKETS and _UNCOUNTED.fullmatch(word) is None for word in words)
 
 
 @dataclass

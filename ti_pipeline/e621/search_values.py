@@ -23,7 +23,7 @@ _UNITS = r"s(?:econds?)?|mi(?:nutes?)?|h(?:ours?)?|d(?:ays?)?|w(?:eeks?)?|mo(?:n
 _AGO = re.compile(rf"(\d+)(?:_?({_UNITS})(?:_?ago)?)?", re.IGNORECASE | re.ASCII)
 _SINCE = re.compile(rf"(\d+)_?({_UNITS})_?(?:ago)?", re.IGNORECASE | re.ASCII)
 _YESTER = re.compile(r"(?:(\d{1,2})_?)?yester(week|month|year)(?:s?_?ago)?", re.ASCII)
-_DATE = re.compile(r"(\d{4})[-/](\d{1,2})(?:[-/](\d{1,2}))?", re.ASCII)
+_DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,7 +54,7 @@ class _Kind:
 
     field: str
     read: Callable[[str, datetime], _Span]
-    equal: Callable[[_Span], _Span] = lambda span: span
+    equal: Callable[[_Span, datetime], _Span] = lambda span, now: span
     whole: Callable[[str, datetime], Interval | None] = lambda text, now: None
     turned: bool = False
 
@@ -82,7 +82,7 @@ class _Kind:
         if "," in text:
             entries = text.rstrip(",").split(",")[:_AT_MOST]
             return tuple(Interval(*self.read(entry, now)) for entry in entries if text.rstrip(","))
-        return (Interval(*self.equal(self.read(text, now))),)
+        return (Interval(*self.equal(self.read(text, now), now)),)
 
 
 def _bounded(sign: str, span: _Span) -> Interval:
@@ -133,7 +133,7 @@ def _just(read: Callable[[str], float]) -> Callable[[str, datetime], _Span]:
     return both
 
 
-def _about(span: _Span) -> _Span:
+def _about(span: _Span, _now: datetime) -> _Span:
     """Return 5 % less and more, cut to whole numbers (also of megapixels, which is the site's own oddity)."""
     return int(span[0] * 0.95), int(span[1] * 1.05)
 
@@ -168,16 +168,16 @@ def _last_day(day: date) -> date:
     return (day.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
 
 
-def _days(first: date, last: date) -> _Span:
-    """Return the microseconds from the start of one day to the end of another."""
-    end = datetime.combine(last, time(), UTC) + timedelta(days=1)
-    return microseconds(datetime.combine(first, time(), UTC)), microseconds(end) - 1
+def _days(first: date, last: date, now: datetime) -> _Span:
+    """Return the microseconds from the start of one day to the end of another, where `now` is told."""
+    end = datetime.combine(last + timedelta(days=1), time(), now.tzinfo)
+    return microseconds(datetime.combine(first, time(), now.tzinfo)), microseconds(end) - 1
 
 
-def _day_of(span: _Span) -> _Span:
+def _day_of(span: _Span, now: datetime) -> _Span:
     """Return the whole day of a moment; days stay as they are."""
-    days = [(_EPOCH + timedelta(microseconds=int(moment))).date() for moment in span]
-    return _days(days[0], days[1])
+    days = [(_EPOCH + timedelta(microseconds=int(moment))).astimezone(now.tzinfo).date() for moment in span]
+    return _days(days[0], days[1], now)
 
 
 def _ago(text: str, now: datetime) -> datetime | None:
@@ -192,15 +192,16 @@ def _moment(text: str, now: datetime) -> _Span:
     named |= {unit: (1, unit) for unit in ("day", "week", "month", "year")}
     if text in named:
         day = _before(now, *named[text]).date()
-        return _days(day, day)
+        return _days(day, day, now)
     ago = _ago(text, now)
     if ago is not None:
         return microseconds(ago), microseconds(ago)
     calendar = _DATE.fullmatch(text)
     if calendar:
-        found = datetime(int(calendar[1]), int(calendar[2]), int(calendar[3] or 1), tzinfo=UTC)
+        found = datetime(int(calendar[1]), int(calendar[2]), int(calendar[3]), tzinfo=now.tzinfo)
     else:
         found = datetime.fromisoformat(text)
+        found = found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
     return microseconds(found), microseconds(found)
 
 
@@ -217,10 +218,10 @@ def _period(text: str, now: datetime) -> Interval | None:
     day = _before(now, int(yester[1] or 1), yester[2]).date()
     if yester[2] == "week":
         monday = day - timedelta(days=day.weekday())
-        return Interval(*_days(monday, monday + timedelta(days=6)))
+        return Interval(*_days(monday, monday + timedelta(days=6), now))
     if yester[2] == "month":
-        return Interval(*_days(day.replace(day=1), _last_day(day)))
-    return Interval(*_days(date(day.year, 1, 1), date(day.year, 12, 31)))
+        return Interval(*_days(day.replace(day=1), _last_day(day), now))
+    return Interval(*_days(date(day.year, 1, 1), date(day.year, 12, 31), now))
 
 
 def _aged(text: str, now: datetime) -> _Span:
@@ -231,8 +232,8 @@ def _aged(text: str, now: datetime) -> _Span:
     return -microseconds(moment), -microseconds(moment)
 
 
-def _aged_day(span: _Span) -> _Span:
-    first, last = _day_of((-span[1], -span[0]))
+def _aged_day(span: _Span, now: datetime) -> _Span:
+    first, last = _day_of((-span[1], -span[0]), now)
     return -last, -first
 
 

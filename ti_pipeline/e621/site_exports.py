@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ti_pipeline.e621.client import E621Client
+    from ti_pipeline.e621.downloads import DownloadError
     from ti_pipeline.progress import Progress
 
 __all__ = ["INDEX", "SiteExport", "SiteExportError", "fetch_file", "fetch_index", "read_index"]
@@ -38,12 +39,12 @@ class SiteExport:
 
 def fetch_index(client: E621Client, folder: Path) -> dict[str, SiteExport]:
     """Return the site's exports by name; the list is kept in `folder`. Raises `SiteExportError`."""
-    from ti_pipeline.e621.client import DownloadError
+    from ti_pipeline.e621.downloads import DownloadError
 
     try:
         client.download(f"{client.url}/{INDEX}", folder / INDEX)
     except DownloadError as error:
-        raise SiteExportError(f"{client.url}/{INDEX}: {error}") from error
+        raise SiteExportError(f"{client.url}/{INDEX}: {_told(error)}") from error
     listed = read_index(folder / INDEX)
     return {e.name: SiteExport(e.name, urljoin(f"{client.url}/", e.url), e.checksum, e.size) for e in listed.values()}
 
@@ -71,9 +72,24 @@ def fetch_file(client: E621Client, export: SiteExport, target: Path, progress: P
 
     A download that broke off is gone on with in the next run. `progress` is told of bytes.
     """
-    from ti_pipeline.e621.client import DownloadError
+    from ti_pipeline.e621.downloads import DownloadError
 
     try:
         client.download(export.url, target, size=export.size, sha256=export.checksum, progress=progress)
     except DownloadError as error:
-        raise SiteExportError(f"{export.url}: {error}; run again, and it goes on from there") from error
+        raise SiteExportError(f"{export.url}: {_told(error)}") from error
+
+
+def _told(error: DownloadError) -> str:
+    """Return what went wrong with an export and what to do; what a picture's status means is another matter."""
+    if error.status in {401, 403}:
+        return (
+            f"the site refuses ({error.status}): check that TI_E621_USERNAME is your name there, or wait some minutes"
+        )
+    if error.status in {404, 410}:
+        return (
+            f"the site has no such file ({error.status}): check TI_E621_URL, or run again when the new export is made"
+        )
+    if error.status is not None:
+        return f"the site is busy ({error.status}): run again later, and it goes on from there"
+    return f"{error}; run again, and it goes on from there"

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-from ti_pipeline.sources.reading import Reading, SourceError
+from ti_pipeline.e621.answers import Records
+from ti_pipeline.sources.reading import NothingFoundError, Reading, SourceError
 from ti_pipeline.sources.search import Found, Wanted, answered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from ti_pipeline.e621.answers import PagesAside
     from ti_pipeline.e621.client import E621Client
@@ -61,13 +64,13 @@ def search_dump(
     from ti_pipeline.e621.local_search import LocalSearch
 
     wanted = Wanted.of(source)
-    search = _search(wanted, dumps, source.ratings)
+    search = _search(wanted, dumps, source)
     site = client()  # what it lacks is told before the dump is converted
     dump = find_dump(_place(source, study, dumps, site, progress))
     converted = LocalSearch(convert_dump(dump, dumps.root, progress=progress))
     found = converted.find(search, seed=seed).tolist()
     if not found:
-        raise SourceError(f"source.query: {dump.name} has no posts for {wanted.query!r}")
+        raise NothingFoundError(f"source.query: {dump.name} has no posts for {wanted.query!r}")
     hits = found[: wanted.limit]
     cut_below = min(hits) if len(found) > len(hits) and search.order == "id" and not search.ascending else None
     notes = [*search.warnings, f"the search {wanted.query!r}: {len(found)} posts in {dump.name}"]
@@ -81,28 +84,31 @@ def search_dump(
     return answered(wanted, site, find, folder=folder, searched="posts dump")
 
 
-def _search(wanted: Wanted, dumps: Dumps, ratings: Sequence[str]) -> Search:
+def _search(wanted: Wanted, dumps: Dumps, source: E621ExportSource) -> Search:
     """Read a search; its ratings are those of the study, also where the site's limit leaves no room to write them."""
     from ti_pipeline.e621.search_language import Group, SearchError, Text, parse_search
 
     try:
-        search = parse_search(wanted.query, aliases=dumps.aliases)
+        search = parse_search(wanted.query, aliases=dumps.aliases, now=datetime.now(ZoneInfo(source.time_zone)))
     except SearchError as error:
         raise SourceError(f"source.query: {error}") from error
-    return replace(search, where=Group((search.where, Text("rating", frozenset(ratings)))))
+    return replace(search, where=Group((search.where, Text("rating", frozenset(source.ratings)))))
 
 
-def _records(hits: list[int], site: E621Client, pages: PagesAside, progress: Progress) -> list[dict[str, object]]:
+def _records(hits: list[int], site: E621Client, pages: PagesAside, progress: Progress) -> Records:
     """Return the site's records of `hits`, in their order, without those that the site no longer knows."""
     done = pages.read()
-    known = {record["id"]: record for page in done for record in page}
-    left = [post_id for post_id in hits if post_id not in known]
+    known = Records()
+    for earlier in done:
+        known.extend(earlier)
+    there = set(known.ids)
+    left = [post_id for post_id in hits if post_id not in there]
     for number, start in enumerate(range(0, len(left), _AT_ONCE), start=len(done)):
         page = list(site.posts(left[start : start + _AT_ONCE]))
         pages.add(number, page)
-        known |= {record["id"]: record for record in page}
+        known.extend(page)
         progress(len(hits) - max(0, len(left) - start - _AT_ONCE), len(hits), "posts")
-    return [known[post_id] for post_id in hits if post_id in known]
+    return known.picked(hits)
 
 
 def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client, progress: Progress) -> Path:

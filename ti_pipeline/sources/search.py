@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.e621.answers import PagesAside, read_answers, write_answers
+from ti_pipeline.e621.answers import PagesAside, Records, read_answers, write_answers
 from ti_pipeline.e621.records import LEFT_SEARCH
 from ti_pipeline.e621.search_language import TAG_LIMIT, counted_terms
-from ti_pipeline.sources.reading import Reading, SourceError
+from ti_pipeline.sources.reading import NothingFoundError, Reading, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +56,7 @@ class Wanted:
 class Found:
     """What a search gave: records, remarks, and the id below which the limit cut posts off, if it did."""
 
-    records: Page
+    records: Records
     notes: list[str]
     cut_below: int | None = None
 
@@ -105,17 +105,19 @@ def search_site(
 def _drawn_before(kept: KeptAnswers, client: E621Client, path: Path, progress: Progress) -> Reading:
     """Return the posts of an earlier draw as the site shows them now."""
     before = kept.records
-    asked = [record["id"] for record in before if LEFT_SEARCH not in record]
+    gone = Records(record for record in before if LEFT_SEARCH in record)
+    asked = sorted(set(before.ids) - set(gone.ids))
     progress(0, len(asked), "posts of the draw that is kept")
-    now: dict[int, dict[str, Any]] = {}
+    records = Records()
     for record in client.posts(asked):
-        now[record["id"]] = record
-        progress(len(now), len(asked), "posts of the draw that is kept")
-    records = [
-        record if LEFT_SEARCH in record else now.get(record["id"]) or _marked(record["id"], None) for record in before
-    ]
+        records.extend([record])
+        progress(len(records), len(asked), "posts of the draw that is kept")
+    lost = len(asked) - len(records)
+    there = set(records.ids)
+    records.extend(_marked(post_id, None) for post_id in asked if post_id not in there)
+    records.extend(gone)
+    records = records.picked(before.ids)
     write_answers(path, kept.search, records)
-    lost = len(asked) - len(now)
     notes = [f"the random draw of {len(before)} posts is kept; `redraw: true` of the asset posts draws anew"]
     return Reading(records, notes + [f"{lost} of them are no longer on the site"] * (lost > 0), path)
 
@@ -142,16 +144,30 @@ def answered(
     path = _path(folder)
     search = _identity(wanted, client, **where)
     kept = read_answers(path)
-    before = kept.records if compared and kept is not None and kept.search == search else []
+    before = kept.records if compared and kept is not None and kept.search == search else Records()
     pages = PagesAside(folder, search | {"login": client.logged_in}, before=path)
     found = find(pages)
     if not found.records:
         pages.discard()
-        raise SourceError(f"source.query: the site finds no posts for {wanted.query!r}")
+        raise NothingFoundError(f"source.query: the site finds no posts for {wanted.query!r}")
     gone = _gone(before, found, client)
-    write_answers(path, search, [*found.records, *gone])
+    records = Records(found.records)
+    records.extend(gone)
+    write_answers(path, search, records)
     pages.discard()
-    return Reading([*found.records, *gone], [*found.notes, *_news(before, found.records, gone)], path)
+    notes = [*found.notes, *_hidden(found.records, client), *_news(before, found.records, gone)]
+    return Reading(records, notes, path)
+
+
+def _hidden(records: Records, client: E621Client) -> list[str]:
+    """Return how many posts show no link to somebody without a login, or nothing."""
+    if client.logged_in:
+        return []
+    files = (record.get("file") for record in records if not (record.get("flags") or {}).get("deleted"))
+    hidden = sum(isinstance(file, dict) and not file.get("url") for file in files)
+    if not hidden:
+        return []
+    return [f"{hidden} posts show no link to their picture without a login: an API key (TI_E621_API_KEY) may show them"]
 
 
 def kept_search(source: E621Source | E621ExportSource, *, folder: Path) -> Reading:
@@ -178,30 +194,40 @@ def _found(wanted: Wanted, client: E621Client, pages: PagesAside, progress: Prog
 
     count = client.count(wanted.query)
     done = pages.read()
-    found = [record for page in done for record in page]
-    notes = [f"the search {wanted.query!r}: {'an unknown number of' if count is None else count} posts on the site"]
+    found = Records()
+    for earlier in done:
+        found.extend(earlier)
+    notes = [f"the search {wanted.query!r}: {_counted(count)} posts on the site"]
     notes += [f"going on behind {len(done)} pages of a search that broke off"] if done else []
     expected = wanted.limit if count is None else min(count, wanted.limit)
     progress(0, expected, notes[0])
     for number, page in enumerate(client.search(wanted.query, wanted.limit, after=done), start=len(done)):
         pages.add(number, page)
-        found += page
+        found.extend(page)
         progress(len(found), max(expected, len(found)), "posts")
     if len(found) < expected:
         progress(len(found), len(found), "posts")
         notes.append(f"{len(found)} of them came: others have gone meanwhile, or run again")
     cut = len(found) >= wanted.limit and not is_ordered(wanted.query)
-    return Found(found, notes, min(record["id"] for record in found) if cut else None)
+    return Found(found, notes, min(found.ids) if cut else None)
 
 
-def _gone(before: Page, found: Found, client: E621Client) -> Page:
+def _counted(count: int | None) -> str:
+    """Return a number of posts in words; the site counts no further than it shows pages."""
+    from ti_pipeline.e621.client import LAST_NUMBERED_PAGE, PAGE_LIMIT
+
+    most = LAST_NUMBERED_PAGE * PAGE_LIMIT
+    return "an unknown number of" if count is None else f"more than {most}" if count > most else str(count)
+
+
+def _gone(before: Records, found: Found, client: E621Client) -> Page:
     """Return the posts of the last time that the search finds no more, as the site shows them now.
 
     Where the limit cuts a search off, older posts that newer ones pushed out have not gone anywhere.
     """
-    there = {record["id"] for record in found.records}
+    there = set(found.records.ids)
     lowest = 0 if found.cut_below is None else found.cut_below
-    missing = [record for record in before if record["id"] not in there and record["id"] >= lowest]
+    missing = before.picked(post_id for post_id in before.ids if post_id not in there and post_id >= lowest)
     # Once gone, a post is asked about no more: if it comes back, the search finds it.
     known = [record for record in missing if LEFT_SEARCH in record]
     asked = [record["id"] for record in missing if LEFT_SEARCH not in record]
@@ -216,14 +242,14 @@ def _marked(post_id: int, record: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**record, LEFT_SEARCH: "the study's search no longer finds this post"}
 
 
-def _news(before: Page, found: Page, gone: Page) -> list[str]:
+def _news(before: Records, found: Records, gone: Page) -> list[str]:
     """Return what is new since the last time in one line, or nothing the first time."""
     if not before:
         return []
-    last = {record["id"]: record for record in before}
-    new = sum(record["id"] not in last for record in found)
-    changed = sum(_change(last.get(record["id"], record)) != _change(record) for record in found)
-    left = sum(LEFT_SEARCH not in last[record["id"]] for record in gone)
+    last = {record["id"]: _change(record) for record in before}
+    new = sum(post_id not in last for post_id in found.ids)
+    changed = sum(record["id"] in last and last[record["id"]] != _change(record) for record in found)
+    left = sum(not last[record["id"]][1] for record in gone)
     return [f"since the last time: {new} posts new, {changed} changed, {left} gone"]
 
 

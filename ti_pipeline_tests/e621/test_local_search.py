@@ -174,7 +174,7 @@ PLAIN = st.one_of(
     ),
     ranges(),
     moments(),
-    st.sampled_from(["https://a", "*wolf", "https://?.example/1", "x", "HTTPS"]).map(source),
+    st.sampled_from(["https://a", "*", "*wolf", "https://?.example/1", "x", "HTTPS"]).map(source),
     st.integers(1, 6).map(lambda n: Said(f"parent:{n}", lambda one: one["parent_id"] == n)),
 )
 

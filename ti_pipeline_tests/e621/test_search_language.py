@@ -1,6 +1,7 @@
 """What is said about searches rather than found by them: errors, warnings, limits, dates."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -22,6 +23,8 @@ NOW = datetime(2024, 3, 31, 15, 30, tzinfo=UTC)  # a Sunday
         ("hassource:true", "hassource"),
         ("date:soon", r"'soon' cannot be read; write 2026-01-31"),
         ("date:2024-02-30", "2024-02-30"),
+        ("date:2024-02", "'2024-02' cannot be read; write 2026-01-31"),
+        ("date:2024-02..2024-03-05", "2024-02"),
         ("age:<young", "young"),
         ("age:99999y", "99999y"),
         ("limit:some", "limit:some"),
@@ -65,9 +68,9 @@ def test_odd_things_are_warned_of():
     assert "a ( without its )" in parse_search("( wolf").warnings[0]
 
 
-def days(text):
+def days(text, now=NOW):
     """Return the moments that a search for one date or age allows, where there is one interval."""
-    (term,) = parse_search(text, now=NOW).where.must
+    (term,) = parse_search(text, now=now).where.must
     assert isinstance(term, Number)
     (part,) = term.intervals
     return tuple(
@@ -81,7 +84,6 @@ def days(text):
     [
         ("date:2024-02-29", "2024-02-29 00:00", "2024-02-29 23:59"),
         ("date:2024/2/9", "2024-02-09 00:00", "2024-02-09 23:59"),
-        ("date:2024-02", "2024-02-01 00:00", "2024-02-01 23:59"),
         ("date:>2024-02-29", "2024-02-29 00:00", None),
         ("date:<=2024-02-29", None, "2024-02-29 00:00"),
         ("date:<=today", None, "2024-03-31 23:59"),
@@ -106,3 +108,17 @@ def days(text):
 )
 def test_dates_and_ages(text, first, last):
     assert days(text) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("date:2024-03-09", "2024-03-09 05:00", "2024-03-10 04:59"),
+        ("date:2024-03-10", "2024-03-10 05:00", "2024-03-11 03:59"),  # the clocks go forward: 23 hours
+        ("date:today", "2024-03-31 04:00", "2024-04-01 03:59"),
+        ("date:>=2024-02-01", "2024-02-01 05:00", None),
+        ("age:2", "2024-03-29 04:00", "2024-03-30 03:59"),
+    ],
+)
+def test_days_are_those_of_the_moments_time_zone(text, first, last):
+    assert days(text, NOW.astimezone(ZoneInfo("America/New_York"))) == (first, last)

@@ -224,3 +224,16 @@ variants: {x1: {vectors: 8, base: later, steps: 1}}
     assert set(table.loc[table["status"] == "kept", "post_id"]) == set(FOUND[:20])
     assert list((graph.data / "e621_export").glob("*/manifest.json"))
     assert (graph.data / "raw/e621/best/posts.jsonl.gz").exists()
+
+
+def test_days_of_a_search_are_the_asked_zones_and_its_ratings_the_studys(tmp_path):
+    rows = [
+        dumps.post(1, created_at="2026-03-02 04:30:00"),  # still the 1st in New York
+        dumps.post(2, created_at="2026-03-02 12:00:00"),
+        dumps.post(3, created_at="2026-03-02 12:00:00", rating="e"),
+    ]
+    dumps.write_dump(tmp_path / "posts.csv.gz", rows)
+    forty = " ".join(["date:2026-03-02", *(f"-t{i}" for i in range(39))])
+    with Site(ids=range(1, 4)) as site:
+        assert ids(fetch(tmp_path, site, query=forty, ratings=["s", "q"])) == [2]
+        assert ids(fetch(tmp_path, site, query=forty, ratings=["s", "q"], time_zone="UTC")) == [2, 1]
