@@ -82,7 +82,7 @@ def drawn(
 
     said = words_for(unit, "wolf").split(", ")
     looks = ", ".join(part for part in said if part != "wolf")
-    suite = Evaluation(seeds=list(seeds), sizes=[SIZE], samplers=[Sampler(steps=20, cfg=6)])
+    suite = Evaluation(sizes=[SIZE], samplers=[Sampler(steps=20, cfg=6)])
     asked = [
         Asked(name.split("-")[0], name, int(name.split("-")[1]), TOKEN, name, *question)
         for name in vectors
@@ -93,7 +93,7 @@ def drawn(
             Asked("", name, 0, "", "", axis, value, *(reference_prompt(part, text) for part in texts))
             for axis, value, *texts in questions(axes(), "\0")
         ]
-    cells = list(cells_of(suite, asked, bench.base.identity, clip_skips=[1]))
+    cells = list(cells_of(suite, asked, bench.base.identity, seeds=seeds, clip_skips=[1]))
     rows, done = [], 0
     for batch, pixels in drawn_batches(cells, 32, bench.base, vectors):
         for cell, picture in zip(batch, pixels, strict=True):

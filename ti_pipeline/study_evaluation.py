@@ -17,7 +17,18 @@ from ti_pipeline.study_parts import BaseModelSource, StudyModel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DEFAULT_AXES", "NAME_MARK", "RATING_AXIS", "Axis", "Commonest", "Evaluation", "Grid", "Sampler", "Version"]
+__all__ = [
+    "DEFAULT_AXES",
+    "NAME_MARK",
+    "RATING_AXIS",
+    "Axis",
+    "Commonest",
+    "Evaluation",
+    "Grid",
+    "Sampler",
+    "SeedRace",
+    "Version",
+]
 
 NAME_MARK = "[name]"
 RATING_AXIS = "rating"
@@ -138,6 +149,22 @@ class Version(StudyModel):
     step: Positive | None = Field(default=None, description="Its step; the last one evaluated if unset.")
 
 
+class SeedRace(StudyModel):
+    """Pictures seed by seed, for the checkpoints that may still be best, and no more (see `evaluation.racing`)."""
+
+    first: int = Field(default=4, ge=2, description="Seeds of the first round; all there are without a race.")
+    most: int = Field(default=32, ge=2, le=1000, description="Seeds at most.")
+    margin: float = Field(
+        default=0.08, gt=0, lt=1, description="The race ends when none can be better overall by more than this."
+    )
+
+    @model_validator(mode="after")
+    def _first_come_first(self) -> Self:
+        if self.first > self.most:
+            raise ValueError(f"`first` ({self.first}) is more than `most` ({self.most})")
+        return self
+
+
 class TaggerModel(StudyModel):
     """A tagger that judges axes: a local ONNX file with its list of tags."""
 
@@ -153,7 +180,11 @@ class Evaluation(StudyModel):
         default={},
         description="Axes by name; the shipped ones if there are none. An empty entry is the shipped axis of its name.",
     )
-    seeds: Annotated[list[Seed], distinct] = Field(default=[6, 7], min_length=1)
+    seeds: Annotated[list[Seed], distinct, Field(min_length=1)] | SeedRace = Field(
+        default=SeedRace(),
+        description="Seeds of the noises: a list, or a race, in which pictures are drawn seed by seed for those "
+        "checkpoints that may still be best. Variants race against each other when they are evaluated together.",
+    )
     samplers: Annotated[list[Sampler], distinct] = Field(default=[Sampler()], min_length=1)
     sizes: Annotated[list[Side], distinct] = Field(
         default=[512], min_length=1, description="Sides of the rendered squares in pixels."

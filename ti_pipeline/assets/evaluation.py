@@ -1,5 +1,6 @@
 """Evaluation: pictures and scores of every checkpoint (per variant); grids and the leaderboard (per study)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -61,31 +62,58 @@ _RANKING = {
 @dg.asset(
     **_OF_VARIANT,
     kinds={"pytorch", "parquet"},
-    ins=_RANKING,
+    ins=_RANKING | {"crops": dg.AssetIn(partition_mapping=crops_of_variants)},
     deps=[*(name for name in CATALOG if name not in _RANKING), *study_parts("evaluation_images")],
 )
 def evaluation_images(
     context: dg.AssetExecutionContext,
     store: DataStore,
     embedding: dict[str, pd.DataFrame],
+    crops: dict[str, pd.DataFrame],
     tag_frequencies: dict[str, pd.DataFrame],
     tag_implications: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
-    """The suite's pictures of every chosen checkpoint; cells already rendered are kept."""
+    """The suite's pictures of every chosen checkpoint; cells already rendered are kept.
+
+    Variants race where the study's seeds are a race and all of them are evaluated in one run.
+    """
+    from ti_pipeline.evaluation.race_runs import race_variants
     from ti_pipeline.evaluation.runs import render_variants
 
     folders = {key: f"evaluation/{split(key).study}/{split(key).part}" for key in context.partition_keys}
+    racing = [study for study in tag_frequencies if _races(study, folders)]
     reads = [f"embeddings/{split(key).study}/{split(key).part}" for key in folders]
-    with store.work(reads=reads, writes=list(folders.values()), alone=[GPU, *folders.values()]) as root:
+    reads += [path for study in racing for path in (f"crops/{study}", f"evaluation/{study}/references")]
+    writes = [*folders.values(), *(f"evaluation/{study}/references" for study in racing)]
+    policies = {study: policy_of(STUDIES[study], store) for study in tag_frequencies}
+    shared: dict[str, Any] = {"implications": tag_implications, "progress": LogProgress(context)}
+    with store.work(reads=reads, writes=writes, alone=[GPU, *writes]) as root:
+        plain = {key: split(key) for key in folders if split(key).study not in racing}
         tables = render_variants(
-            {key: (STUDIES[split(key).study], split(key).part, embedding[key]) for key in folders},
-            policies={study: policy_of(STUDIES[study], store) for study in tag_frequencies},
+            {key: (STUDIES[study], part, embedding[key]) for key, (study, part) in plain.items()},
+            policies=policies,
             rankings=tag_frequencies,
-            implications=tag_implications,
             root=root,
-            progress=LogProgress(context),
+            **shared,
         )
+        for study in racing:
+            raced = race_variants(
+                STUDIES[study],
+                {name: embedding[str(Key(study, name))] for name in STUDIES[study].study.variants},
+                {split(key).part: table for key, table in crops.items() if split(key).study == study},
+                policy=policies[study],
+                ranking=tag_frequencies[study],
+                root=root,
+                **shared,
+            )
+            tables |= {str(Key(study, name)): table for name, table in raced.items()}
     return by_partition(context, tables.__getitem__, lambda key, table: {"pictures": len(table)})
+
+
+def _races(study: str, keys: Iterable[str]) -> bool:
+    """Tell whether a study's variants are to race, and all of them are among the run's keys."""
+    known = STUDIES[study].study
+    return not isinstance(known.evaluation.seeds, list) and {str(Key(study, v)) for v in known.variants} <= set(keys)
 
 
 @dg.asset(
@@ -127,11 +155,15 @@ def evaluation_scores(
 @dg.asset(
     **_OF_STUDY,
     kinds={"pytorch", "parquet"},
-    ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL)},
+    ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL), "evaluation_images": _FROM_VARIANTS},
     deps=[*(name for name in CATALOG if name not in _RANKING), *study_parts("reference_images")],
 )
 def reference_images(
-    context: dg.AssetExecutionContext, store: DataStore, tag_frequencies: pd.DataFrame, tag_implications: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    store: DataStore,
+    tag_frequencies: pd.DataFrame,
+    tag_implications: pd.DataFrame,
+    evaluation_images: dict[str, pd.DataFrame],
 ) -> dg.MaterializeResult[Any]:
     """The suite's prompts drawn without the embedding, and with the concept in words; shared by all variants."""
     from ti_pipeline.evaluation.reference_runs import folder_of, render_references
@@ -143,6 +175,7 @@ def reference_images(
             policy=policy_of(loaded, store),
             ranking=tag_frequencies,
             implications=tag_implications,
+            seeds=sorted({int(seed) for images in evaluation_images.values() for seed in images.seed.unique()}),
             root=root,
             progress=LogProgress(context),
         )

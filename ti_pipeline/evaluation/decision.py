@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ti_pipeline.evaluation.racing import Seeds
     from ti_pipeline.evaluation.trials import Trials
     from ti_pipeline.studies import Study
 
@@ -36,25 +37,30 @@ _LEAST = 1e-12
 class Rule(TypedDict):
     """What a study says of its decision: the references of each variant, its preference, the seed of all draws.
 
-    `negative` are the axes on which the embedding stands in the negative prompt only.
+    `negative` are the axes on which the embedding stands in the negative prompt only; `race` the seeds of a race.
     """
 
     bases: Mapping[str, str]
     prefer: Prefer
     seed: int
     negative: frozenset[str]
+    race: Seeds | None
 
 
 def rule_of(study: Study) -> Rule:
     """Return a study's rule."""
+    from ti_pipeline.evaluation.racing import Seeds
     from ti_pipeline.evaluation.references import groups_of
+    from ti_pipeline.evaluation.suites import race_seeds
 
+    drawn = study.evaluation.seeds
     axes = study.evaluation.all_axes()
     return {
         "bases": {name: group.label for group in groups_of(study) for name in group.variants},
         "prefer": study.evaluation.prefer,
         "seed": study.seed,
         "negative": frozenset(name for name, axis in axes.items() if NAME_MARK not in axis.prompt),
+        "race": None if isinstance(drawn, list) else Seeds(tuple(race_seeds(study)), drawn.first, drawn.margin),
     }
 
 

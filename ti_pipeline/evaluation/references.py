@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.suites import Asked, cells_of, questions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ti_pipeline.evaluation.suites import Cell
     from ti_pipeline.studies import Axis, Study
@@ -80,13 +80,14 @@ def reference_cells(
     base_identity: str,
     *,
     axes: Mapping[str, Axis],
+    seeds: Sequence[int],
     others: Mapping[str, str] | None = None,
     precision: str = "fp32",
 ) -> list[Cell]:
     """Return the cells of one base model: `no embedding`, and `words` where the study has some.
 
-    They are asked as those of the variants of this base are; `variant` and `token` are empty. Raises what
-    `suites.replaced` raises.
+    They are asked as those of the variants of this base are, with these `seeds`; `variant` and `token` are empty.
+    Raises what `suites.replaced` raises.
     """
     suite, marked = study.evaluation, list(questions(axes, _PLACE))
     asked = [
@@ -96,4 +97,5 @@ def reference_cells(
         for axis, value, *texts in marked
     ]
     skips = sorted({skip for group in groups_of(study) if group.base == base for skip in group.clip_skips})
-    return list(cells_of(suite, asked, base_identity, clip_skips=skips, others=others, precision=precision))
+    options: dict[str, Any] = {"clip_skips": skips, "others": others, "precision": precision}
+    return list(cells_of(suite, asked, base_identity, seeds=seeds, **options))

@@ -39,6 +39,7 @@ __all__ = [
     "concept_pictures",
     "judges",
     "kept_scores",
+    "plan_variant",
     "render_planned",
     "render_variants",
     "require_known_checkpoints",
@@ -89,15 +90,22 @@ def render_variants(
     planned = {}
     for key, (loaded, name, checkpoints) in wanted.items():
         axes = axes_of(loaded.study, rankings.get(loaded.study.name), implications)
-        planned[key] = _planned(loaded, name, checkpoints, axes, root)
+        planned[key] = plan_variant(loaded, name, checkpoints, axes, root)
         require_clean_prompts(planned[key].suite.cells, loaded, policies[loaded.study.name])
     return render_planned(planned, root=root, progress=progress)
 
 
 def render_planned(
-    planned: Mapping[str, Planned], *, root: Path, progress: Progress | None = None
+    planned: Mapping[str, Planned],
+    *,
+    root: Path,
+    progress: Progress | None = None,
+    bases: dict[str, Base] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Draw what is planned and not there yet; those of one base model share it in memory, and its batches."""
+    """Draw what is planned and not there yet; those of one base model share it in memory, and its batches.
+
+    `bases` keeps base models in memory from call to call, by what identifies their pictures.
+    """
     from ti_pipeline.evaluation.sampler import render_suites
 
     tables: dict[str, pd.DataFrame] = {}
@@ -105,7 +113,7 @@ def render_planned(
         first = next(iter(sharing.values()))
         found = render_suites(
             [one.suite for one in sharing.values()],
-            load=functools.partial(_load, list(sharing.values())),
+            load=functools.partial(_load, list(sharing.values()), {} if bases is None else bases),
             root=root,
             batch_size=first.loaded.study.evaluation.batch_size,
             progress=progress,
@@ -126,25 +134,39 @@ class Planned:
     files: dict[str, Path]
 
 
-def _planned(
-    loaded: LoadedStudy, name: str, checkpoints: pd.DataFrame, axes: Mapping[str, Axis], root: Path
+def plan_variant(
+    loaded: LoadedStudy,
+    name: str,
+    checkpoints: pd.DataFrame,
+    axes: Mapping[str, Axis],
+    root: Path,
+    *,
+    seeds: Mapping[str, Sequence[int]] | None = None,
 ) -> Planned:
-    """Return what is to be rendered of one variant; nothing heavy is loaded."""
-    from ti_pipeline.evaluation.suites import cells_for
+    """Return what is to be rendered of one variant; nothing heavy is loaded.
+
+    `seeds` names those of each checkpoint, where they differ; pictures of other seeds of a race are kept.
+    """
+    from ti_pipeline.evaluation.suites import cells_for, first_seeds, race_seeds
 
     study, variant = loaded.study, loaded.study.variant(name)
     base = base_of(loaded, variant.base)
-    cells = cells_for(
+    everything = cells_for(
         study,
         name,
         checkpoints,
         base.identity,
         axes=axes,
+        seeds=race_seeds(study) or None,
         others={other: sha256 for other, (_, sha256) in base.others.items()},
         precision=base.precision,
     )
+    first = first_seeds(study)
+    cells = [cell for cell in everything if cell.seed in (seeds or {}).get(cell.checkpoint, first)]
     files = {str(row.sha256): root / str(row.safetensors_path) for row in checkpoints.itertuples()}
-    return planned_cells(loaded, base, cells, f"evaluation/{study.name}/{name}", files)
+    now = {id(cell) for cell in cells}
+    later = [cell for cell in everything if id(cell) not in now]
+    return planned_cells(loaded, base, cells, f"evaluation/{study.name}/{name}", files, later)
 
 
 class BaseOf(NamedTuple):
@@ -166,9 +188,14 @@ def base_of(loaded: LoadedStudy, name: str) -> BaseOf:
 
 
 def planned_cells(
-    loaded: LoadedStudy, base: BaseOf, cells: Sequence[Cell], folder: str, files: Mapping[str, Path]
+    loaded: LoadedStudy,
+    base: BaseOf,
+    cells: Sequence[Cell],
+    folder: str,
+    files: Mapping[str, Path],
+    later: Sequence[Cell] = (),
 ) -> Planned:
-    """Return cells to draw into `folder`; `files` are the embeddings' by their sha256."""
+    """Return cells to draw into `folder`; `files` are the embeddings' by their sha256, `later` see `sampler.Suite`."""
     from ti_pipeline.evaluation.sampler import Suite
     from ti_pipeline.files import fingerprint
 
@@ -184,6 +211,7 @@ def planned_cells(
             base=base.name,
             study=study.name,
             study_fingerprint=fingerprint(study.model_dump(mode="json")),
+            later=later,
         ),
         files={**files, **{sha256: path for path, sha256 in base.others.values()}},
     )
@@ -219,14 +247,17 @@ def _by_kind(planned: Mapping[str, Planned]) -> Iterator[dict[str, Planned]]:
     yield from kinds.values()
 
 
-def _load(planned: Sequence[Planned]) -> tuple[Base, dict[str, torch.Tensor]]:
+def _load(planned: Sequence[Planned], bases: dict[str, Base]) -> tuple[Base, dict[str, torch.Tensor]]:
     """Return the base model of variants that share it, and the vectors of all files that their cells name."""
     from ti_pipeline.inversion.base_models import load_base
 
     vectors = {sha256: tensor for one in planned for sha256, tensor in _vectors(one).items()}
     first = planned[0]
     source, folder = first.loaded.study.base_models[first.base], first.loaded.path.parent
-    return load_base(first.base, source, folder=folder, precision=first.precision), vectors
+    kind = f"{first.identity} {first.precision}"
+    if kind not in bases:
+        bases[kind] = load_base(first.base, source, folder=folder, precision=first.precision)
+    return bases[kind], vectors
 
 
 def _vectors(planned: Planned) -> dict[str, torch.Tensor]:

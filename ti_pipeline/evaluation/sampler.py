@@ -43,13 +43,17 @@ _MOST_TEXTS = 512  # encoded prompts kept in memory: about 120 MB at width 768 i
 
 @dataclass(frozen=True)
 class Suite:
-    """The cells of one variant, the folder of their pictures, and what their texts and their table say of the study."""
+    """The cells of one variant, the folder of their pictures, and what their texts and their table say of the study.
+
+    Pictures of `later` cells are not drawn, but kept where an earlier run has drawn them.
+    """
 
     cells: Sequence[Cell]
     folder: str
     base: str = ""
     study: str = ""
     study_fingerprint: str = ""
+    later: Sequence[Cell] = ()
     paths: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +100,7 @@ def render_suites(
 def _unfinished(suite: Suite, root: Path) -> list[Cell]:
     """Return the cells without a whole picture; pictures that nobody asks for are removed."""
     wanted = {root / path for path in suite.paths.values()}
+    wanted |= {root / suite.folder / f"{cell.cell}.png" for cell in suite.later}
     for stray in (root / suite.folder).glob("*.png"):
         if stray not in wanted:
             stray.unlink()

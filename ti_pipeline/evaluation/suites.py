@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ti_pipeline.files import fingerprint
 from ti_pipeline.study_evaluation import NAME_MARK
@@ -33,8 +33,10 @@ __all__ = [
     "cells_of",
     "chosen_checkpoints",
     "commonest_tags",
+    "first_seeds",
     "prompt_tags",
     "questions",
+    "race_seeds",
     "replaced",
 ]
 
@@ -229,13 +231,15 @@ def cells_for(
     base_identity: str,
     *,
     axes: Mapping[str, Axis],
+    seeds: Sequence[int] | None = None,
     others: Mapping[str, str] | None = None,
     precision: str = "fp32",
 ) -> list[Cell]:
     """Return the cells of a variant: checkpoints × axes × values × seeds × samplers × sizes × CLIP skips.
 
-    `axes` are those of `axes_of`; `others` maps names of further embeddings to their files' sha256; `precision` is what
-    will really be computed with. Raises `SuiteError` for what `chosen_checkpoints` and `replaced` refuse.
+    `axes` are those of `axes_of`; `seeds` the study's if unset (of a race, the first ones); `others` maps names of
+    further embeddings to their files' sha256; `precision` is what will really be computed with. Raises `SuiteError` for
+    what `chosen_checkpoints` and `replaced` refuse.
     """
     suite, variant = study.evaluation, study.variant(variant_name)
     asked = [
@@ -244,7 +248,20 @@ def cells_for(
         for question in questions(axes, str(variant.token))
     ]
     skips = suite.clip_skips or [variant.clip_skip]
-    return list(cells_of(suite, asked, base_identity, clip_skips=skips, others=others, precision=precision))
+    options: dict[str, Any] = {"clip_skips": skips, "others": others, "precision": precision}
+    return list(cells_of(suite, asked, base_identity, seeds=seeds or first_seeds(study), **options))
+
+
+def first_seeds(study: Study) -> list[int]:
+    """Return the seeds that every checkpoint is drawn with: the study's list, or those of a race's first round."""
+    suite = study.evaluation
+    return suite.seeds if isinstance(suite.seeds, list) else race_seeds(study)[: suite.seeds.first]
+
+
+def race_seeds(study: Study) -> list[int]:
+    """Return all seeds that a race may draw, in their order: from the study's own on; none without a race."""
+    seeds = study.evaluation.seeds
+    return [] if isinstance(seeds, list) else list(range(study.seed, study.seed + seeds.most))
 
 
 class Asked(NamedTuple):
@@ -266,6 +283,7 @@ def cells_of(
     asked: Iterable[Asked],
     base_identity: str,
     *,
+    seeds: Sequence[int],
     clip_skips: Sequence[int],
     others: Mapping[str, str] | None = None,
     precision: str = "fp32",
@@ -273,7 +291,7 @@ def cells_of(
     """Yield the cells of questions: each × samplers × sizes × CLIP skips × seeds."""
     for question in asked:
         named = _named(f"{question.prompt} {question.negative}", others or {})
-        for sampler, size, clip_skip, seed in itertools.product(suite.samplers, suite.sizes, clip_skips, suite.seeds):
+        for sampler, size, clip_skip, seed in itertools.product(suite.samplers, suite.sizes, clip_skips, seeds):
             yield Cell(
                 **question._asdict(),
                 seed=seed,
