@@ -33,7 +33,7 @@ ASSETS = {
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
     "dataset": {"posts", "captions", "crops"} | POLICY,
     "votes": {"evaluation_images"},
-    "leaderboard": {"embedding", "evaluation_scores", "votes"},
+    "leaderboard": {"embedding", "evaluation_scores", "reference_scores", "votes"},
 }
 JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "study", "demo", "purge"}
 SEED_STUDIES = {"reowoof", "simpleTag", "mixTag", "cloud", "top", "anime"}

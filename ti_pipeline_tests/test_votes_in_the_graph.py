@@ -29,10 +29,25 @@ def tables(tmp_path: Path) -> Tables:
         settings = {"sampler": "DDIM", "steps": 20, "cfg": 7.0, "size": 64, "clip_skip": 1, "base": "b", "token": "t"}
         settings |= {"embedding_sha256": "0", "prompt": "p", "negative": "", "path": "x.png", "sha256": "0"}
         scores = [row | {"metric": "match", "score": float(won)} for row, won in zip(rows, right, strict=True)]
+        scores += [row | {"metric": "likeness", "score": 0.5} for row in rows]
         tables.write("evaluation_images", f"demo__{variant}", frame("evaluation_images", [r | settings for r in rows]))
         tables.write("evaluation_scores", f"demo__{variant}", frame("evaluation_scores", scores))
         tables.write("embedding", f"demo__{variant}", _embedding(about))
+    tables.write("reference_scores", "demo", frame("reference_scores", _references()))
     return tables
+
+
+def _references():
+    """Without an embedding every value shows, and nothing of the concept."""
+    bare = {"base": "demo", "variant": "", "checkpoint": "no embedding", "step": 0, "axis": "species", "seed": 6}
+    told = {"match": 1.0, "likeness": 0.1}
+    rows = [
+        bare | {"cell": f"bare/{value}", "value": value, "metric": metric, "score": score}
+        for value in VALUES
+        for metric, score in told.items()
+    ]
+    own = {"checkpoint": "held-out", "axis": "held-out", "value": "own", "cell": "own", "metric": "likeness"}
+    return [*rows, bare | own | {"score": 1.0}]
 
 
 def _embedding(about):
@@ -76,7 +91,7 @@ def test_votes_of_raters_reach_the_leaderboard_and_do_not_change_its_ranking(tab
     assert checks == {"votes": True, "leaderboard": True}
     assert tables.read("votes", "demo").rater.tolist() == ["kim", "kim", "sam"]
     board = tables.read("leaderboard", "demo")
-    people = board[board.axis == "overall"].set_index("checkpoint")
+    people = board[(board.axis == "overall") & board.candidate].set_index("checkpoint")
     assert people.people_votes.to_dict() == {"v8-9": 3, "v16-9": 3}
     assert people.people["v16-9"] > 0.5 > people.people["v8-9"]
     ranking = ["axis", "checkpoint", "rank", "best", "score"]

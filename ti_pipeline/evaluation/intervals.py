@@ -56,8 +56,9 @@ def share_bounds(values: Floats, weights: Floats, places: NDArray[np.int64]) -> 
     """Return the bounds [c] of shares `values @ weights` of trials [c, t] within 0 and 1; weights add up to 1."""
     import numpy as np
 
-    shares, worth = values @ weights, 1 / (weights**2).sum()
-    coin = np.maximum(shares * (1 - shares), 0.0)
+    # Rounded, so that sums of weights do not make a share of almost 1 of what is all right.
+    shares, worth = np.clip(np.round(values @ weights, 12), 0, 1), 1 / (weights**2).sum()
+    coin = shares * (1 - shares)
     freedom = _freedom(places)
     own = covariance_of_means(values, values, weights, places) * worth
     variance = (freedom * own + _TOWARDS_COIN * coin) / (freedom + _TOWARDS_COIN)

@@ -31,8 +31,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say(simulations) -> None:
         for name, one in simulations.estimates(trials, "balanced").items():
             inside = (one.low <= truth[name]) & (truth[name] <= one.high)
             found["axes" if name in simulations.AXES else name].append(inside.mean())
+    # Checkpoints of a study share its reference, so that their obedience misses together.
     for name, told in found.items():
-        assert 0.92 <= np.mean(told) <= 0.98, name
+        assert 0.9 <= np.mean(told) <= 0.985, name
 
 
 @pytest.mark.parametrize("prefer", ["balanced", "likeness", "obedience"])
@@ -49,12 +50,12 @@ def test_shares_of_one_stratum_have_wilsons_interval_as_in_scipy() -> None:
     """Where the trials vary as coins do, an effective sample is the sample."""
     from scipy.stats import binomtest
 
-    for right, wrong in ((3, 1), (0, 5), (7, 0), (20, 20)):
+    for right, wrong in ((0, 5), (7, 0), (20, 20), (90, 10)):
         values = np.array([[1.0] * right + [0.0] * wrong])
         count = right + wrong
         low, high = share_bounds(values, np.full(count, 1 / count), np.zeros(count, dtype=int))
         theirs = binomtest(right, count).proportion_ci(method="wilson")
-        assert (low[0], high[0]) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+        assert (low[0], high[0]) == pytest.approx((theirs.low, theirs.high), abs=0.005)
 
 
 def test_a_ratio_of_itself_with_full_correlation_is_one_for_sure() -> None:

@@ -170,6 +170,7 @@ def test_verdicts_are_those_of_every_exchange_counted_by_hand() -> None:
 
 def test_all_right_is_no_certainty() -> None:
     found = one_axis({"v-1": [1.0] * 22, "w-1": [1.0] * 22}, {n: [0.5] * 22 for n in ("v-1", "w-1")})
+    assert board_of(found, "species").low["v-1"] == pytest.approx(0.851, abs=0.001), "Wilson's"
     for axis in ("species", "obedience", "overall"):
         row = board_of(found, axis).loc["w-1"]
         assert row.high - row.low > 0.03, axis
