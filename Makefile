@@ -32,14 +32,18 @@ home: install
 	@$(BIN)/python -m ti_pipeline.home
 
 # Remarks of libraries that nobody can do anything about here: torchvision's absence, loading bars, Dagster's new command.
-demo: export TRANSFORMERS_VERBOSITY := error
-demo: export HF_HUB_DISABLE_PROGRESS_BARS := 1
-demo: export PYTHONWARNINGS := ignore:Function
+demo study: export TRANSFORMERS_VERBOSITY := error
+demo study: export HF_HUB_DISABLE_PROGRESS_BARS := 1
+demo study: export PYTHONWARNINGS := ignore:Function
 demo: home  ## run the whole graph for the study `demo` and print where the report lies
 	$(DAGSTER) job execute -m ti_pipeline.definitions -j demo
 	@$(BIN)/python -m ti_pipeline.home --report demo
 
 STUDY ?= demo
+study: home  ## everything for one study, from posts to the release: make study STUDY=mine; stopped, it goes on
+	$(DAGSTER) job execute -m ti_pipeline.definitions -j study --tags '{"dagster/partition": "$(STUDY)"}'
+	@$(BIN)/python -m ti_pipeline.home --report $(STUDY)
+
 review: install  ## judge pictures without names; make review STUDY=demo RATER=kim CHECKPOINTS="v8-100 v8-200"
 	@$(BIN)/python -m ti_pipeline.review --study $(STUDY) $(if $(RATER),--rater $(RATER)) $(if $(PAIRS),--pairs $(PAIRS)) \
 		$(if $(CHECKPOINTS),--checkpoints $(CHECKPOINTS))
@@ -57,6 +61,7 @@ check: home  ## lint, types, definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m ti_pipeline.study_files --check
 	$(DAGSTER) definitions validate -w workspace.yaml
 
 bench: install  ## run the benchmarks, which print ratios and keep dated JSON in benchmarks/results
@@ -72,4 +77,4 @@ lock: install  ## renew requirements.lock (torch and its CUDA packages stay out 
 clean:  ## remove the environment and caches; pictures and results in data/store stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
-.PHONY: help home demo review releases test ui check bench lock clean
+.PHONY: help home demo study review releases test ui check bench lock clean

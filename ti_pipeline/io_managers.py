@@ -4,6 +4,7 @@ Here: where tables lie, atomic writing, reading, and the metadata every table sh
 them (`schemas`), or pictures, embeddings and reports (plain files, see `resources.DataStore`).
 """
 
+import hashlib
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ import pandas as pd
 from upath import UPath
 
 from ti_pipeline.contracts import Table
-from ti_pipeline.files import write_parquet
+from ti_pipeline.files import fingerprint, write_parquet
 from ti_pipeline.lineage import LINEAGE
 from ti_pipeline.schemas import TABLES, from_arrow
 
@@ -38,6 +39,10 @@ class Tables:
         arrow, path = TABLES[table].to_arrow(frame), self.path(table, partition)
         write_parquet(path, arrow)
         return path
+
+    def version(self, table: str, partition: str | None) -> str:
+        """Return the sha256 of a stored table's file: the same for the same content."""
+        return hashlib.sha256(self.path(table, partition).read_bytes()).hexdigest()
 
     def read(self, table: str, partition: str | None) -> pd.DataFrame | None:
         """Return a stored table, or None where it was never written."""
@@ -79,6 +84,13 @@ class ParquetTables(dg.ConfigurableIOManager):
 
     url: str
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Record what has changed in study files, before the run records what it was made of."""
+        from ti_pipeline.assets.study import observe, studies_of_run
+
+        if context.instance is not None and context.run is not None:
+            observe(context.instance, studies_of_run(context.run.tags))
+
     @property
     def tables(self) -> Tables:
         """Return the tables of this store's data folder."""
@@ -87,9 +99,13 @@ class ParquetTables(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame | dict[str, pd.DataFrame]) -> None:
         """Write every partition's frame; each is whole before the next begins."""
         table = context.asset_key.path[-1]
+        if isinstance(obj, dict) and not obj:
+            raise ValueError(f"{table}: the partitions of this run select nothing; name them in the order of the study")
         by_key = obj if isinstance(obj, dict) else {self._only_key(context): obj}
+        versions = list[str]()
         for key, frame in by_key.items():
             path = self.tables.write(table, key, frame)
+            versions.append(self.tables.version(table, key))
             metadata = metadata_of(table, frame, path)
             if key is None or len(by_key) == 1:
                 context.add_output_metadata(metadata)
@@ -97,6 +113,9 @@ class ParquetTables(dg.ConfigurableIOManager):
                 context.step_context.add_asset_metadata(
                     asset_key=context.asset_key, partition_key=key, metadata=metadata
                 )
+        # Dagster keeps one version for all partitions of a run: that of all their tables together.
+        version = versions[0] if len(versions) == 1 else fingerprint(versions)
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(version))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Return the frame of an input, or `{partition key: frame}` where the asset asks for a dict."""

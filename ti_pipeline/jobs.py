@@ -1,26 +1,53 @@
 """Jobs: what people and schedulers run. All of them work in one process.
 
-`catalog`, `train`, `evaluate` and `compare` are plain asset jobs. A Dagster asset job has one kind of partition;
-`prepare` (a study, with its plans and crop sets) and `demo` (everything) therefore run the asset jobs that they are
-made of one after the other, each as a run of its own, visible in the UI.
+`catalog`, `train`, `evaluate`, `export` and `compare` are plain asset jobs. A Dagster asset job has one kind of
+partition; `prepare`, `study` (everything), `demo` (`study` for the demo) and `verify` therefore have a step for each
+asset job that they are made of, which runs it as a run of its own. So a stopped or failed run goes on from the step
+where it ended, and what a step runs can be seen, and stopped, with it.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
 
-from ti_pipeline.partitions import STUDIES, Key, keys_of, study_partitions
+from ti_pipeline.command_line import remember_failure
+from ti_pipeline.partitions import (
+    STUDIES,
+    Key,
+    crops_partitions,
+    keys_of,
+    plan_partitions,
+    study_partitions,
+    variant_partitions,
+)
 from ti_pipeline.resources import DataStore
 
-__all__ = ["DEMO_STUDY", "JOBS"]
+__all__ = ["DEMO_STUDY", "JOBS", "KEYS_OF_JOBS"]
 
 DEMO_STUDY = "demo"
 
 
+@dg.failure_hook
+def tell_failure(context: dg.HookContext) -> None:
+    """Keep the reason of a failed step for the end of what a command prints."""
+    error = context.op_exception
+    if isinstance(error, dg.DagsterExecutionInterruptedError):
+        reason = "stopped; give the same command again to go on"
+    else:
+        reason = str(getattr(error, "description", None) or error) or type(error).__name__
+    remember_failure(f"{context.job_name}, {context.op.name}: {reason}")
+
+
+def _job(name: str, description: str, selection: dg.AssetSelection) -> Any:
+    return dg.define_asset_job(
+        name, selection, description=description, executor_def=dg.in_process_executor, hooks={tell_failure}
+    )
+
+
 def _asset_job(name: str, description: str, *assets: str) -> Any:
-    selection = dg.AssetSelection.assets(*assets)
-    return dg.define_asset_job(name, selection, description=description, executor_def=dg.in_process_executor)
+    return _job(name, description, dg.AssetSelection.assets(*assets))
 
 
 _PREPARE_STUDY = (
@@ -52,7 +79,9 @@ ASSET_JOBS = (
     _asset_job("export", "A variant's pictures and captions for other trainers.", "dataset"),
     _asset_job(
         "compare",
-        "Grids, leaderboard, report and release of a study.",
+        "References, grids, leaderboard, report and release of a study.",
+        "reference_images",
+        "reference_scores",
         "evaluation_grids",
         "votes",
         "leaderboard",
@@ -62,7 +91,7 @@ ASSET_JOBS = (
 )
 
 
-def _run(context: dg.OpExecutionContext, job: str, keys: list[str]) -> None:
+def _run(context: dg.OpExecutionContext, job: str, keys: Sequence[str]) -> None:
     """Run an asset job over one partition or a range of them, in this process; raise if it fails."""
     tags = {"ti_pipeline/started_by": context.run_id}
     if len(keys) == 1:
@@ -73,53 +102,72 @@ def _run(context: dg.OpExecutionContext, job: str, keys: list[str]) -> None:
     result = context.repository_def.get_job(job).execute_in_process(
         instance=context.instance, tags=tags, raise_on_error=False
     )
-    if not result.success:
-        raise dg.Failure(f"{job} failed for {', '.join(keys)}: {_first_failure(result)}", allow_retries=False)
+    if result.success:
+        return
+    run = context.instance.get_run_by_id(result.run_id)
+    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+        raise dg.DagsterExecutionInterruptedError
+    raise dg.Failure(f"{job} failed for {', '.join(keys)}: {_first_failure(result)}", allow_retries=False)
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> str:
-    """Return the innermost message of the first failed step."""
+    """Return what the first failed step says itself, without what Dagster wraps around it."""
     for event in result.all_events:
         error = getattr(event.event_specific_data, "error", None)
         if event.is_step_failure and error is not None:
-            while error.cause is not None:
-                error = error.cause
-            return f"{event.step_key}: {error.message.strip()}"
+            said = error.cause or error
+            return f"{event.step_key}: {said.message.strip().partition(': ')[2] or said.message.strip()}"
     return f"see run {result.run_id}"
 
 
-def _prepare(context: dg.OpExecutionContext, study: str) -> None:
+def _study(context: dg.OpExecutionContext) -> str:
+    """Return the study of a run; the job `demo` has no partition."""
+    return context.partition_key if context.has_partition_key else DEMO_STUDY
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def prepared(context: dg.OpExecutionContext) -> None:
+    """Posts to training set, then captions of every plan and crops of every crop set of the study."""
+    study = _study(context)
     _run(context, "prepare_study", [study])
     _run(context, "prepare_captions", keys_of("plans", study))
     _run(context, "prepare_crops", keys_of("crops", study))
 
 
-@dg.op
-def prepare_study_and_parts(context: dg.OpExecutionContext) -> None:
-    """Posts to training set, then captions of every plan and crops of every crop set of the study."""
-    _prepare(context, context.partition_key)
+@dg.op(ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def trained(context: dg.OpExecutionContext) -> None:
+    """All variants of the study, in one process."""
+    _run(context, "train", keys_of("variants", _study(context)))
 
 
-@dg.op
-def everything(context: dg.OpExecutionContext) -> None:
-    """The whole graph for the study `demo`."""
-    _prepare(context, DEMO_STUDY)
-    variants = keys_of("variants", DEMO_STUDY)
-    for job in ("train", "evaluate"):
-        _run(context, job, variants)
-    _run(context, "compare", [DEMO_STUDY])
+@dg.op(ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def evaluated(context: dg.OpExecutionContext) -> None:
+    """Pictures and scores of all variants."""
+    _run(context, "evaluate", keys_of("variants", _study(context)))
 
 
-@dg.job(partitions_def=study_partitions, executor_def=dg.in_process_executor)
+@dg.op(ins={"before": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def compared(context: dg.OpExecutionContext) -> None:
+    """Grids, leaderboard, report and release."""
+    _run(context, "compare", [_study(context)])
+
+
+@dg.job(partitions_def=study_partitions, executor_def=dg.in_process_executor, hooks={tell_failure})
 def prepare() -> None:
     """Everything a study needs before training: posts to training set, captions, crops."""
-    prepare_study_and_parts()
+    prepared()
 
 
-@dg.job(executor_def=dg.in_process_executor)
+@dg.job(partitions_def=study_partitions, executor_def=dg.in_process_executor, hooks={tell_failure})
+def study() -> None:
+    """Everything for one study, from posts to the release; stopped anywhere, the same command goes on."""
+    compared(evaluated(trained(prepared())))
+
+
+@dg.job(executor_def=dg.in_process_executor, hooks={tell_failure})
 def demo() -> None:
-    """The whole graph for the study `demo`, from drawings to the report."""
-    everything()
+    """The job `study` for the study `demo`, from drawings to the report."""
+    compared(evaluated(trained(prepared())))
 
 
 class PurgeConfig(dg.Config):
@@ -128,7 +176,7 @@ class PurgeConfig(dg.Config):
     artist: str = Field(description="The artist's tag; other names of the same artist are found by the catalog.")
 
 
-@dg.op(pool="e621")
+@dg.op
 def purge_pictures(context: dg.OpExecutionContext, config: PurgeConfig, store: DataStore) -> None:
     """Remove an artist's pictures and what was cut from them, opt the artist out, list what was trained on them."""
     from ti_pipeline.sources.purge import READS, WRITES, purge_artist
@@ -138,7 +186,7 @@ def purge_pictures(context: dg.OpExecutionContext, config: PurgeConfig, store: D
         for name, loaded in STUDIES.items()
         for variant in loaded.study.variants
     }
-    with store.work(reads=READS, writes=WRITES, fresh=(*READS, *WRITES)) as root:
+    with store.work(reads=READS, writes=WRITES, alone=["e621"]) as root:
         table = purge_artist(config.artist, root=root, crops_of=crops_of)
     for row in table[table.done != "removed"].itertuples():
         context.log.warning(f"{row.done}: {row.kind} {row.item} (study {row.study})")
@@ -156,10 +204,18 @@ def _purge_config(config: PurgeConfig) -> dg.RunConfig:
     return dg.RunConfig(ops={"purge_pictures": config})
 
 
-@dg.job(executor_def=dg.in_process_executor, config=_purge_config)
+@dg.job(config=_purge_config, executor_def=dg.in_process_executor, hooks={tell_failure})
 def purge() -> None:
     """Remove an artist's pictures and what was made of them, and never use the artist again: `artist: NAME`."""
     purge_pictures()
 
 
-JOBS = (*ASSET_JOBS, prepare, demo, purge)
+JOBS = (*ASSET_JOBS, prepare, study, demo, purge)
+
+# The partition keys of every job that has some, for commands that name one.
+KEYS_OF_JOBS: Final[dict[str, Sequence[str]]] = {
+    **dict.fromkeys(("prepare", "prepare_study", "study", "compare"), study_partitions.get_partition_keys()),
+    "prepare_captions": plan_partitions.get_partition_keys(),
+    "prepare_crops": crops_partitions.get_partition_keys(),
+    **dict.fromkeys(("train", "evaluate", "export"), variant_partitions.get_partition_keys()),
+}

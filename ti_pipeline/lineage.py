@@ -217,10 +217,12 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "step": (("evaluation_scores", "step"),),
         **dict.fromkeys(
             (
-                *("score", "low", "high", "behind", "behind_low", "behind_high", "p"),
-                *("pictures", "mismatches", "rank", "best", "tied", "pareto", "overfit"),
+                *("score", "low", "high", "behind", "behind_low", "behind_high", "p", "tells"),
+                *("pictures", "mismatches", "rank", "best", "tied", "pareto", "overfit", "learned", "counted"),
             ),
-            (("evaluation_scores", "score"), ("evaluation_scores", "metric")),
+            (("evaluation_scores", "score"), ("evaluation_scores", "metric"), ("reference_scores", "score")),
         ),
+        "candidate": (("evaluation_scores", "checkpoint"), ("reference_scores", "checkpoint")),
+        "excluded": (("evaluation_scores", "score"), ("evaluation_scores", "read_as")),
     },
 }

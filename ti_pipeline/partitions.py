@@ -10,9 +10,10 @@ from typing import NamedTuple
 import dagster as dg
 
 from ti_pipeline.studies import Study
-from ti_pipeline.study_files import LoadedStudy, load_studies, study_folders
+from ti_pipeline.study_files import LoadedStudy, readable_studies, study_folders
 
 __all__ = [
+    "FAULTY",
     "SEPARATOR",
     "STUDIES",
     "Key",
@@ -25,6 +26,7 @@ __all__ = [
     "studies_of_crops",
     "studies_of_plans",
     "studies_of_variants",
+    "study_and_contrasts",
     "study_partitions",
     "study_with_crops",
     "study_with_plans",
@@ -52,7 +54,10 @@ def split(key: str) -> Key:
     return Key(study, part)
 
 
-STUDIES: dict[str, LoadedStudy] = load_studies(study_folders())
+# Studies by name; and those left out for faults in their files, which are told by every command that names them.
+STUDIES: dict[str, LoadedStudy]
+FAULTY: dict[str, str]
+STUDIES, FAULTY = readable_studies(study_folders())
 
 
 def _keys(parts: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -77,6 +82,19 @@ variant_partitions = _definition(_VARIANTS)
 study_with_plans = dg.StaticPartitionMapping(_PLANS)
 study_with_crops = dg.StaticPartitionMapping(_CROPS)
 study_with_variants = dg.StaticPartitionMapping(_VARIANTS)
+
+
+def _contrasts() -> dg.StaticPartitionMapping:
+    """Map each study to its plans, and to those of others that tell the concept by contrast with it."""
+    read = {study: list(plans) for study, plans in _PLANS.items()}
+    for name, loaded in STUDIES.items():
+        for plan, captions in loaded.study.captions.items():
+            if captions.contrast is not None:
+                read[captions.contrast].append(str(Key(name, plan)))
+    return dg.StaticPartitionMapping(read)
+
+
+study_and_contrasts = _contrasts()
 
 
 def _back(keys: dict[str, list[str]]) -> dg.StaticPartitionMapping:

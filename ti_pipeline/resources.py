@@ -6,7 +6,6 @@ formats of what is stored.
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ import dagster as dg
 from upath import UPath
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ti_pipeline.e621.client import E621Client
 
 __all__ = ["CatalogSource", "DataStore", "E621Site", "PostsDump", "data_url", "repository_root"]
@@ -57,48 +58,36 @@ class DataStore(dg.ConfigurableResource[Any]):
 
     @contextlib.contextmanager
     def work(
-        self, *, reads: Sequence[str] = (), writes: Sequence[str] = (), fresh: Sequence[str] = ()
+        self, *, reads: Sequence[str] = (), writes: Sequence[str] = (), alone: Sequence[str] = ()
     ) -> Iterator[Path]:
         """Yield the local root with the folders of `reads` in it; send those of `writes` back at the end, in order.
 
-        What was written is sent also when the body fails: the next run goes on from there. A mirrored file of the same
-        size counts as the same, except in the folders of `fresh`, whose files change in place.
+        What was written is sent also when the body fails: the next run goes on from there. Pictures that a purge
+        removes meanwhile, on whatever machine, are not sent. `alone`: what must not be used by two at once (`turns`).
         """
-        root = self.root
-        if self.is_local:
-            yield root
-            return
-        for folder in fresh:
-            shutil.rmtree(root / folder, ignore_errors=True)
-        for folder in (*reads, *writes):
-            self._pull(folder)
-        try:
-            yield root
-        finally:
-            for folder in writes:
-                self._push(folder)
+        from ti_pipeline.turns import taking_turns
 
-    def _pull(self, folder: str) -> None:
-        remote = UPath(self.url) / folder
-        for source in (p for p in (remote.rglob("*") if remote.exists() else ()) if p.is_file()):
-            target = self.root / folder / source.relative_to(remote).as_posix()
-            if not target.exists() or target.stat().st_size != source.stat().st_size:
-                from ti_pipeline.files import write_atomically
+        with taking_turns(self.root, alone, dg.get_dagster_logger().info):
+            if self.is_local:
+                yield self.root
+                return
+            from ti_pipeline.mirror import Mirror
+            from ti_pipeline.sources.purge import Purged
 
-                with write_atomically(target) as aside:
-                    aside.write_bytes(source.read_bytes())
+            mirror, before = Mirror(UPath(self.url), self.root), self._purges()
+            for folder in (*reads, *writes):
+                mirror.pull(folder, Purged.of(before))
+            try:
+                yield self.root
+            finally:
+                since = Purged.of(self._purges(), but_not=before)
+                for folder in writes:
+                    mirror.push(folder, since)
 
-    def _push(self, folder: str) -> None:
-        local = self.root / folder
-        kept = {p.relative_to(local).as_posix(): p for p in local.rglob("*") if p.is_file() and p.name[0] != "."}
-        remote = UPath(self.url) / folder
-        for name, source in kept.items():
-            target = remote / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(source.read_bytes())
-        for stale in [p for p in (remote.rglob("*") if remote.exists() else ()) if p.is_file()]:
-            if stale.relative_to(remote).as_posix() not in kept:
-                stale.unlink()
+    def _purges(self) -> "pd.DataFrame | None":
+        from ti_pipeline.io_managers import Tables
+
+        return Tables(UPath(self.url)).read("purges", None)
 
 
 class E621Site(dg.ConfigurableResource[Any]):

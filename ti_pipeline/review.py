@@ -31,6 +31,9 @@ __all__ = ["Reviewed", "main", "page", "sittings_of"]
 
 _SIDE = 640  # pixels; smaller pictures are enlarged by the browser
 _PAIRS = 60
+_OWN = 3  # of the concept's pictures stand above every question
+# Keys that tick the pictures of a sheet in reading order; s, t and u mean something else.
+_TICKS = "123456789abcdefghijklmnopqrvwxyz"
 # Keys for the buttons of the tab in sight; not while something is being typed.
 _KEYS = """
 <script>
@@ -43,15 +46,16 @@ _KEYS = """
     if (/INPUT|TEXTAREA|SELECT/.test(event.target.tagName)) return;
     // Enter on a button presses that button; a tab keeps the focus after it was chosen, and is no such button.
     if (event.key === 'Enter' && event.target.tagName === 'BUTTON' && event.target.role !== 'tab') return;
-    const sheet = /^[1-9]$/.test(event.key) && [...document.querySelectorAll('#sheet button.thumbnail-lg')];
-    const target = sheet ? sheet[Number(event.key) - 1] : keys[event.key] && shown(keys[event.key]);
+    const cells = [...document.querySelectorAll('#sheet button.thumbnail-lg')];
+    const at = cells.length && cells[0].offsetParent ? 'TICKS'.indexOf(event.key) : -1;
+    const target = at >= 0 ? cells[at] : keys[event.key] && shown(keys[event.key]);
     if (!target || !target.offsetParent) return;
     event.preventDefault();
     target.click();
   });
 })();
 </script>
-"""
+""".replace("TICKS", _TICKS)
 # What the page shows at the moment of a click, which may be older than what the sitting asks by then.
 _ASKED = "() => document.querySelector('#{where} [data-asked]')?.dataset.asked ?? ''"
 _STYLE = """
@@ -60,6 +64,17 @@ _STYLE = """
 .pair img {width: 100%; image-rendering: auto; border-radius: 6px}
 .pair figcaption {text-align: center; opacity: .7}
 .asked {font-size: 1.25rem; font-weight: 600; text-align: center}
+.prompt {text-align: center; opacity: .8; font-family: ui-monospace, monospace; font-size: .85rem;
+  overflow-wrap: anywhere}
+.own {display: flex; gap: 6px; justify-content: center; align-items: center}
+.own img {width: min(7rem, 26vw); border-radius: 6px}
+@media (max-width: 640px) {
+  .gradio-container {padding: 4px !important}
+  .gradio-container .tabitem {padding: 4px !important}
+  .pair {flex-direction: column; align-items: center}
+  .pair figure {width: 100%}
+  #sheet .grid-container {grid-template-columns: repeat(2, 1fr) !important; gap: 4px !important}
+}
 #sheet .grid-container {grid-template-columns: repeat(auto-fill, minmax(min(13rem, 45%), 1fr)) !important}
 #sheet .grid-wrap {height: auto !important; max-height: none !important; min-height: 0 !important}
 #sheet .caption-label {max-width: 100%; white-space: normal; overflow: visible; text-overflow: clip}
@@ -80,6 +95,7 @@ class Reviewed:
     root: Path
     pairs: Sitting
     sheets: Sitting
+    own: tuple[Path, ...] = ()
 
 
 def sittings_of(
@@ -97,8 +113,10 @@ def sittings_of(
 
     from ti_pipeline.evaluation.sittings import Sitting, contenders, pair_questions, sheet_questions
     from ti_pipeline.evaluation.votes import VoteBook, gathered_votes
-    from ti_pipeline.partitions import STUDIES, keys_of
+    from ti_pipeline.partitions import FAULTY, STUDIES, keys_of
 
+    if study in FAULTY:
+        raise ReviewError(f"study {study!r} is left out for faults in its file:\n{FAULTY[study]}")
     if study not in STUDIES:
         raise ReviewError(f"there is no study {study!r} (known: {', '.join(STUDIES)})")
     found = [tables.read("evaluation_images", key) for key in keys_of("variants", study)]
@@ -120,7 +138,24 @@ def sittings_of(
         root=root,
         pairs=Sitting(pair_questions(cells, names, seed=seed, rater=rater, count=pairs), book, before),
         sheets=Sitting(sheet_questions(cells, names, seed=seed, rater=rater), book, before),
+        own=_own_pictures(study, tables, root),
     )
+
+
+def _own_pictures(study: str, tables: Any, root: Path) -> tuple[Path, ...]:
+    """Return some of the concept's own pictures, held-out ones where there are enough: what likeness is about."""
+    import pandas as pd
+
+    from ti_pipeline.evaluation.runs import concept_pictures
+    from ti_pipeline.partitions import keys_of
+
+    found = [tables.read("crops", key) for key in keys_of("crops", study)]
+    crops = [table for table in found if table is not None and len(table)]
+    if not crops:
+        return ()
+    shown, _ = concept_pictures(pd.concat(crops[:1], ignore_index=True))
+    paths = [root / str(path) for path in shown.path.iloc[:: max(1, len(shown) // _OWN)][:_OWN]]
+    return tuple(path for path in paths if path.is_file())
 
 
 def page(reviewed: Reviewed) -> Any:
@@ -150,7 +185,7 @@ def _pairs_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     sitting = reviewed.pairs
 
     def now() -> str:
-        return _pair(sitting.current, sitting.progress, reviewed.root)
+        return _pair(sitting.current, sitting.progress, reviewed)
 
     def after(how: str, asked: str) -> str:
         if how == "skip":
@@ -184,7 +219,7 @@ def _sheets_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     sitting, ticked = reviewed.sheets, set[str]()
 
     def now() -> tuple[str, Any]:
-        asked, cells = _sheet(sitting.current, ticked, sitting.progress, reviewed.root)
+        asked, cells = _sheet(sitting.current, ticked, sitting.progress, reviewed)
         # Nothing stays selected, else a second click on the same picture would tell nobody.
         return asked, gradio.Gallery(value=cells, selected_index=None)
 
@@ -216,34 +251,47 @@ def _sheets_tab(gradio: Any, blocks: Any, reviewed: Reviewed) -> None:
     blocks.load(now, outputs=[words, gallery])
 
 
-def _words(question: Question | None, asked: str, progress: tuple[int, int]) -> str:
+def _words(question: Question | None, asked: str, progress: tuple[int, int], own: Sequence[Path] = ()) -> str:
     done, of = progress
     name = question.name if question else ""
+    prompts = "; ".join(question.prompts[:1] if question.kind == "pair" else question.prompts) if question else ""
+    pictures = "".join(f'<img src="{_address(path)}" alt="a picture of the concept itself">' for path in own)
+    shown = f'<div class="own"><span>the concept itself:</span>{pictures}</div>' if pictures and question else ""
     return (
-        f'<p class="asked" data-asked="{name}">{html.escape(asked)}</p>'
+        f'{shown}<p class="asked" data-asked="{name}">{html.escape(asked)}</p>'
+        f'<p class="prompt">{html.escape(prompts)}</p>'
         f'<p style="text-align:center">{done} of {of} answered</p>'
     )
 
 
-def _pair(question: Question | None, progress: tuple[int, int], root: Path) -> str:
+def _pair(question: Question | None, progress: tuple[int, int], reviewed: Reviewed) -> str:
     if question is None:
         return _words(None, "All pairs are answered. Thank you! Run the job compare to count the votes.", progress)
     pictures = "".join(
-        f'<figure><img src="{_address(root / one.path)}" alt="{side} picture"><figcaption>{side}</figcaption></figure>'
-        for side, one in zip(("left", "right"), question.pictures, strict=True)
+        f'<figure><img src="{_address(path)}" alt="{side} picture"><figcaption>{side}</figcaption></figure>'
+        for side, path in zip(("left", "right"), (reviewed.root / one.path for one in question.pictures), strict=True)
     )
-    return f'{_words(question, f"Which is better? {question.asked}", progress)}<div class="pair">{pictures}</div>'
+    asked = _words(question, f"Which is better? {question.asked}", progress, reviewed.own)
+    return f'{asked}<div class="pair">{pictures}</div>'
 
 
-def _sheet(question: Question | None, ticked: set[str], progress: tuple[int, int], root: Path) -> tuple[str, list[Any]]:
+def _sheet(
+    question: Question | None, ticked: set[str], progress: tuple[int, int], reviewed: Reviewed
+) -> tuple[str, list[Any]]:
     if question is None:
         words = "All sheets are answered. Thank you! Run the job compare to count the votes."
         return _words(None, words, progress), []
     cells = [
-        (_small(root / one.path, one.cell in ticked), f"{'✗ ' if one.cell in ticked else ''}{number}: {one.value}")
-        for number, one in enumerate(question.pictures, start=1)
+        (_small(reviewed.root / one.path, one.cell in ticked), f"{'✗ ' if one.cell in ticked else ''}{key}{one.value}")
+        for key, one in zip(_keys(len(question.pictures)), question.pictures, strict=True)
     ]
-    return _words(question, f"{question.asked}: tick what does not show what stands on it", progress), cells
+    asked = f"{question.asked}: tick what does not show what stands on it"
+    return _words(question, asked, progress, reviewed.own), cells
+
+
+def _keys(count: int) -> list[str]:
+    """Return what stands before each picture of a sheet: the key that ticks it, as far as there are keys."""
+    return [f"{key}: " for key in _TICKS[:count]] + [""] * (count - len(_TICKS))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ti_pipeline.study_evaluation import RATING_AXIS, Axis, Evaluation, Grid, Sampler, Version, faults
@@ -61,7 +61,8 @@ class _SourceBase(StudyModel):
 
     ratings: list[Rating] = Field(default=["s"], min_length=1, description="Ratings allowed; only `s` by default.")
     exclude_tags: list[str] = Field(
-        default=[], description="Tags whose posts are never used, in addition to the fixed exclusion list."
+        default=[],
+        description="Tags whose posts are never used, in addition to the fixed exclusion list; `*` is a wildcard.",
     )
     do_not_post: Literal["drop", "keep"] = Field(
         default="drop", description="What to do with posts of artists on the do-not-post list."
@@ -72,6 +73,15 @@ class _SourceBase(StudyModel):
     licence: str | None = Field(
         default=None, description="Licence of the pictures, where they have one; stands in provenance and attribution."
     )
+
+    @field_validator("exclude_tags")
+    @classmethod
+    def _exclusions_mean_something(cls, entries: list[str]) -> list[str]:
+        from ti_pipeline.e621.exclusions import excluded_names
+
+        for entry in entries:
+            excluded_names(entry)  # a ValueError for one that could take no post, or would take all
+        return entries
 
 
 class DemoSource(_SourceBase):
@@ -138,6 +148,21 @@ class Publish(StudyModel):
     )
 
 
+class Release(StudyModel):
+    """What a finished release says of itself."""
+
+    license: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9.+-]*$",
+        description="The embedding's licence in the card, by Hugging Face's ids (`cc-by-4.0`, `creativeml-openrail-m`, "
+        "`other`); none is claimed unless you give one.",
+    )
+    recipe: Literal["cleaned", "full"] = Field(
+        default="cleaned",
+        description="`study.yaml` of a release: without paths, searches and addresses, or the file as it is.",
+    )
+
+
 class Study(StudyModel):
     """One YAML file: everything from the source to the evaluation of its variants."""
 
@@ -160,6 +185,7 @@ class Study(StudyModel):
     common: dict[str, Any] = Field(default={}, description="Values for every variant that does not set its own.")
     variants: dict[Name, Variant] = Field(min_length=1)
     evaluation: Evaluation = Evaluation()
+    release: Release = Release()
     publish: Publish | None = Field(default=None, description="Where releases are sent; null keeps them here.")
 
     def named_curations(self) -> dict[str, Curation]:
@@ -176,7 +202,8 @@ class Study(StudyModel):
                 "crop": crop,
                 "resolution": variant.resolution or self.crops.named()[crop].size,
                 "seed": self.seed if variant.seed is None else variant.seed,
-                "token": (variant.token or name).replace("{study}", self.name).replace("{variant}", name),
+                # In lower case, since diffusers finds no name with a capital letter whole (publishing.card).
+                "token": (variant.token or name.lower()).replace("{study}", self.name).replace("{variant}", name),
             }
         )
 
@@ -227,6 +254,18 @@ class Study(StudyModel):
         ]
         if found:
             raise faults(found)
+        return self
+
+    @model_validator(mode="after")
+    def _starts_have_words(self) -> Self:
+        plans = {name: self.captions[str(self.variant(name).captions)] for name in self.variants}
+        wordless: list[tuple[tuple[str | int, ...], str]] = [
+            (("variants", name, "start"), "starts from the concept's tags, and its caption plan has no `concept`")
+            for name, variant in self.variants.items()
+            if variant.start == "concept" and plans[name].concept is None
+        ]
+        if wordless:
+            raise faults(wordless)
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ NAME_MARK = "[name]"
 RATING_AXIS = "rating"
 
 Dimension = Literal["value", "checkpoint", "variant", "version", "seed", "sampler", "cfg", "size", "clip_skip"]
-ShownScore = Literal["match", "tags", "concept", "training", "prompt", "diversity", "copy"]
+ShownScore = Literal["match", "tags", "likeness", "training", "prompt", "diversity", "copy"]
 
 
 class Sampler(StudyModel):
@@ -53,9 +53,10 @@ class Axis(StudyModel):
     )
     search: str | None = Field(default=None, description="Text to replace; the first value if unset.")
     negative: str = Field(default="", description="Negative prompt.")
-    judge: Literal["values", "tags"] = Field(
+    judge: Literal["values", "tags", "tagger"] = Field(
         default="values",
-        description="Is the asked value the one that the scorer sees, or how many of the prompt's tags show?",
+        description="Is the asked value the one that the scorer sees; how many of the prompt's tags show; or do the "
+        "value's tags show to `evaluation.tagger`?",
     )
     rating: Rating = Field(
         default="s", description="Rating of what the axis asks for; wider ones need the source's `ratings`."
@@ -115,7 +116,7 @@ class Grid(StudyModel):
     x: Dimension = Field(default="value", description="Columns.")
     y: Dimension = Field(
         default="checkpoint",
-        description="Rows. Without `checkpoint` on a side the last one is shown; `version` adds those of `versions`.",
+        description="Rows. Without `checkpoint` on a side the variant's best is shown; `version` adds `versions`.",
     )
     axes: Annotated[list[Name], distinct] = Field(default=[], description="Only of these axes; of all if empty.")
     scores: Annotated[list[ShownScore], distinct] = Field(default=[], description="Scores written under the cells.")
@@ -135,6 +136,14 @@ class Version(StudyModel):
     study: Name
     variant: Name
     step: Positive | None = Field(default=None, description="Its step; the last one evaluated if unset.")
+
+
+class TaggerModel(StudyModel):
+    """A tagger that judges axes: a local ONNX file with its list of tags."""
+
+    model: str = Field(description="The .onnx file; relative paths start at the study file.")
+    tags: str | None = Field(default=None, description="Its list; `selected_tags.csv`, … beside the model if unset.")
+    threshold: float = Field(default=0.35, gt=0, lt=1, description="For tags whose list says none of their own.")
 
 
 class Evaluation(StudyModel):
@@ -175,10 +184,33 @@ class Evaluation(StudyModel):
         default="bf16", description="Numbers of UNet and text encoder on CUDA; the processor computes in fp32."
     )
     batch_size: int = Field(default=8, ge=1, description="Pictures rendered together.")
+    words: str = Field(
+        default="",
+        description="The concept in words, e.g. `purple fur, red eyes`: what the base draws when told is shown beside.",
+    )
+    prefer: Literal["balanced", "likeness", "obedience"] = Field(
+        default="balanced",
+        description="What the best should be best at: both alike, or one of the two twice as much as the other.",
+    )
     scorer: BaseModelSource = Field(
         default=BaseModelSource(hub="openai/clip-vit-large-patch14"),
         description="The CLIP or SigLIP model that scores pictures.",
     )
+    likeness: BaseModelSource | None = Field(
+        default=None,
+        description="The model whose eyes tell likeness, e.g. `{hub: facebook/dinov2-base}` (DINO, DINOv2, CLIP"
+        " or SigLIP); the scorer's own if unset.",
+    )
+
+    tagger: TaggerModel | None = Field(default=None, description="What axes with `judge: tagger` are judged by.")
+
+    @model_validator(mode="after")
+    def _axes_have_their_judge(self) -> Self:
+        wanting = [name for name, axis in self.axes.items() if axis.judge == "tagger" and self.tagger is None]
+        if wanting:
+            problem = "is judged by a tagger: name its model in evaluation.tagger"
+            raise faults([(("evaluation", "axes", name, "judge"), problem) for name in wanting])
+        return self
 
     def all_axes(self) -> dict[str, Axis]:
         """Return the axes to use: the study's, else the shipped ones, `combination` where it has something to combine.

@@ -35,6 +35,7 @@ _INHERITED: tuple[tuple[Location, Location], ...] = (
 _LABELS = {
     ("source",): re.compile(r"demo|folder|e621_export|e621"),
     ("evaluation", "checkpoints"): re.compile(r"count|steps"),
+    ("captions", "*", "concept"): re.compile(r"auto|tags"),
     ("variants", "*", "learning_rate"): re.compile(r"float|str"),
 }
 

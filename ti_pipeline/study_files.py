@@ -3,7 +3,8 @@
 Here: folders, files, names that file systems keep apart, words that embeddings must not take over, the content policy.
 Not here: what a field means (`studies`), YAML and its lines (`study_yaml`), how a fault is worded (`study_faults`).
 
-`python -m ti_pipeline.study_files --schema FILE` writes the JSON schema with which editors complete a study.
+`python -m ti_pipeline.study_files --schema FILE` writes the JSON schema with which editors complete a study;
+`--check` tells the faults of all study files, and fails if there are any.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ti_pipeline.studies import Study
     from ti_pipeline.study_faults import Location
 
-__all__ = ["LoadedStudy", "StudyError", "load_studies", "load_study", "study_folders", "texts_of"]
+__all__ = ["LoadedStudy", "StudyError", "load_studies", "load_study", "readable_studies", "study_folders", "texts_of"]
 
 # Names that Windows keeps for devices, whatever their suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -44,10 +46,13 @@ _TAKEN: dict[tuple[str, ...], dict[str, str]] = {
     ("variants",): {
         "grids": "the folder of the grids, beside those of the variants",
         "best": "the grid that compares variants",
+        "references": "the folder of the pictures without an embedding",
     },
     ("evaluation", "axes"): {
         "overall": "the leaderboard's row over all axes",
-        "concept": "the leaderboard's row of likeness to the concept",
+        "obedience": "the leaderboard's row of obedience",
+        "likeness": "the leaderboard's row of likeness to the concept",
+        "held-out": "the row of the concept's own pictures",
     },
 }
 
@@ -82,25 +87,52 @@ def load_studies(folders: Sequence[Path]) -> dict[str, LoadedStudy]:
 
     Raises `StudyError` with every fault of every file at once.
     """
+    found, faulty = readable_studies(folders)
+    if faulty:
+        raise StudyError("\n".join(faulty.values()))
+    return found
+
+
+def readable_studies(folders: Sequence[Path]) -> tuple[dict[str, LoadedStudy], dict[str, str]]:
+    """Return the studies of `folders` that are right, and the faults of the others, a line each, by their file's name.
+
+    One faulty file leaves out that study, and those that compare with it; of two studies of one name, the second.
+    """
     found: dict[str, LoadedStudy] = {}
-    faults: list[str] = []
+    faulty: dict[str, list[str]] = {}
     for path in (path for folder in folders for path in _study_paths(folder)):
         try:
-            loaded = load_study(path)
+            loaded = _only_yaml(path)
         except StudyError as error:
-            faults.append(str(error))
+            faulty.setdefault(path.stem, []).append(str(error))
             continue
         twin = next((other for name, other in found.items() if name.casefold() == loaded.study.name.casefold()), None)
         if twin is None:
             found[loaded.study.name] = loaded
         else:
             line = read_yaml(path).line(["name"])
-            faults.append(f"{path}:{line}: name: study {twin.study.name!r} exists already in {twin.path}; rename one")
-    if not faults:  # a study that is not there may be one of those that could not be read
-        faults += [fault for loaded in found.values() for fault in _version_faults(loaded, found)]
-    if faults:
-        raise StudyError("\n".join(faults))
-    return found
+            fault = f"{path}:{line}: name: study {twin.study.name!r} exists already in {twin.path}; rename one"
+            name = path.stem if path.stem not in found else str(path)
+            faulty.setdefault(name, []).append(fault)
+    _leave_out_what_compares_with_faulty_ones(found, faulty)
+    return found, {name: "\n".join(faults) for name, faults in faulty.items()}
+
+
+def _leave_out_what_compares_with_faulty_ones(found: dict[str, LoadedStudy], faulty: dict[str, list[str]]) -> None:
+    """Move studies whose versions or contrasts are not there to `faulty`, until all that are left have theirs.
+
+    A study that is not there because its own file is faulty is told as such, too.
+    """
+    left_out = True
+    while left_out:
+        told = {
+            name: [*_version_faults(loaded, found), *_contrast_faults(loaded, found)] for name, loaded in found.items()
+        }
+        broken = {name: faults for name, faults in told.items() if faults}
+        for name, faults in broken.items():
+            del found[name]
+            faulty.setdefault(name, []).extend(faults)
+        left_out = bool(broken)
 
 
 def _version_faults(loaded: LoadedStudy, all_studies: Mapping[str, LoadedStudy]) -> Iterator[str]:
@@ -114,13 +146,25 @@ def _version_faults(loaded: LoadedStudy, all_studies: Mapping[str, LoadedStudy])
             yield read_yaml(loaded.path).fault(place, f"there is no {what} {name!r} (known: {', '.join(known)})")
 
 
+def _contrast_faults(loaded: LoadedStudy, all_studies: Mapping[str, LoadedStudy]) -> Iterator[str]:
+    """Find caption plans whose contrast is no study, or the study itself."""
+    others = [name for name in all_studies if name != loaded.study.name]
+    for plan, captions in loaded.study.captions.items():
+        if captions.contrast is not None and captions.contrast not in others:
+            problem = f"there is no other study {captions.contrast!r} (known: {', '.join(others)})"
+            yield read_yaml(loaded.path).fault(("captions", plan, "contrast"), problem)
+
+
 def _study_paths(folder: Path) -> list[Path]:
-    """Return the study files of a folder by name; a `.yml` beside them would be overlooked, so it is refused."""
+    """Return the study files of a folder by name, and `.yml` files, which would be overlooked beside them."""
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for path in visible:
-        if path.suffix.lower() == ".yml" or (path.suffix != ".yaml" and path.suffix.lower() == ".yaml"):
-            raise StudyError(f"{path}:1: study files end in .yaml; rename it to {path.stem}.yaml")
-    return [path for path in visible if path.suffix == ".yaml"]
+    return [path for path in visible if path.suffix.lower() in (".yaml", ".yml")]
+
+
+def _only_yaml(path: Path) -> LoadedStudy:
+    if path.suffix != ".yaml":
+        raise StudyError(f"{path}:1: study files end in .yaml; rename it to {path.stem}.yaml")
+    return load_study(path)
 
 
 def load_study(path: Path) -> LoadedStudy:
@@ -188,6 +232,8 @@ def _token_place(variant: str, file: YamlFile) -> Location:
 def _policy_faults(study: Study, file: YamlFile) -> Iterator[str]:
     """Find texts that name what the content policy excludes."""
     from ti_pipeline.e621.policy import PolicyError, load_policy
+    from ti_pipeline.sources.reading import SourceError
+    from ti_pipeline.sources.search import limited_to_ratings
 
     source = study.source
     policy = load_policy(ratings=source.ratings, exclude_tags=source.exclude_tags, do_not_post=source.do_not_post)
@@ -202,6 +248,10 @@ def _policy_faults(study: Study, file: YamlFile) -> Iterator[str]:
         reason = policy.refuses_tags(wanted)
         if reason:
             yield file.fault(["source", "query"], f"asks for an {reason}, which the content policy never lets through")
+        try:
+            limited_to_ratings(source.query or "", source.ratings)
+        except SourceError as error:
+            yield file.fault(["source", "query"], str(error).removeprefix("source.query "))
 
 
 def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
@@ -211,8 +261,10 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
     if study.source.kind == "demo":
         yield ("source", "concept"), study.source.concept
     for plan, captions in study.captions.items():
-        for index, tag in enumerate(captions.keep):
-            yield ("captions", plan, "keep", index), tag
+        named = {"keep": captions.keep, "concept": captions.concept if isinstance(captions.concept, list) else []}
+        for field, tags in named.items():
+            for index, tag in enumerate(tags):
+                yield ("captions", plan, field, index), tag
     for name, variant in study.variants.items():
         yield ("variants", name), name
         yield ("variants", name, "token"), str(study.variant(name).token)
@@ -225,6 +277,7 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
 
 
 def _evaluation_texts(study: Study) -> Iterator[tuple[Location, str]]:
+    yield ("evaluation", "words"), study.evaluation.words
     for name, path in study.evaluation.embeddings.items():
         yield ("evaluation", "embeddings", name), f"{name}, {Path(path).stem}"
     for name, axis in study.evaluation.axes.items():
@@ -243,12 +296,19 @@ def _place_of(location: Location, file: YamlFile) -> Location:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the JSON schema; return the exit status."""
+    """Write the JSON schema, or check all files; return the exit status."""
     from ti_pipeline.files import write_atomically
 
     parser = argparse.ArgumentParser(prog="python -m ti_pipeline.study_files", description=__doc__)
-    parser.add_argument("--schema", type=Path, required=True, help="the file to write")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--schema", type=Path, help="the file to write")
+    wanted.add_argument("--check", action="store_true", help="tell the faults of all study files")
     options = parser.parse_args(arguments)
+    if options.check:
+        _, faulty = readable_studies(study_folders())
+        for faults in faulty.values():
+            print(faults, file=sys.stderr)  # noqa: T201
+        return 1 if faulty else 0
     with write_atomically(options.schema) as aside:
         aside.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0

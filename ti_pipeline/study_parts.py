@@ -34,6 +34,11 @@ class BaseModelSource(StudyModel):
         description="What its UNet predicts, noise or velocity, where neither its configuration nor a `.yaml` of the "
         "same name beside a file says it.",
     )
+    published_as: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="The hub id under which others find a model that lies in a `folder` or `file` here; for cards.",
+    )
     note: str | None = Field(default=None, description="What this model is, for people.")
 
     @model_validator(mode="after")

@@ -6,12 +6,15 @@ must be started as people do (`fresh`), another hash seed included, it is.
 """
 
 import atexit
+import functools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +56,19 @@ def _dagster(arguments: list[str], folder: Path, environment: dict[str, str], ou
         atexit._run_exitfuncs()  # as at the end of any other process: forked ones leave them out
 
 
+@functools.cache
+def _a_home() -> Path:
+    """Return a home of Dagster as the project sets it up: made once, for making one takes seconds."""
+    from ti_pipeline.home import set_up
+
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    set_up(folder / "home")
+    settings = folder / "home" / "dagster.yaml"
+    settings.write_text(settings.read_text().replace("INFO", "DEBUG"))  # tests wait for what events say
+    return folder / "home"
+
+
 @dataclass(frozen=True)
 class Graph:
     """A data folder and a folder of studies."""
@@ -71,12 +87,20 @@ class Graph:
         return graph
 
     @property
+    def home(self) -> Path:
+        """Dagster's home, beside the data: tests copy and compare data folders."""
+        return self.data.parent / "dagster_home"
+
+    @property
     def process_environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("TI_", "DAGSTER_"))}
+        if not self.home.exists():
+            shutil.copytree(_a_home(), self.home)
         return {
             **kept,
             "TI_DATA": str(self.data),
             "TI_STUDIES": str(self.studies),
+            "DAGSTER_HOME": str(self.home),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "TI_E621_PER_SECOND": "100",  # the emulator bears it, and only a site on this machine is asked so often
             **self.environment,
@@ -86,7 +110,6 @@ class Graph:
     def started(self, *arguments: str) -> Iterator[tuple[ForkServerProcess, TextIO]]:
         """Start `dagster` and yield its process and what it prints; it and all that it started is killed in the end."""
         reader, writer = _FORKS.Pipe(duplex=False)
-        # Without DAGSTER_HOME, Dagster makes a home of its own where it is started.
         process = _FORKS.Process(
             target=_dagster, args=(list(arguments), self.studies, self.process_environment, writer)
         )

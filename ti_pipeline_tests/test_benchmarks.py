@@ -39,3 +39,36 @@ def test_stable_diffusions_shape_is_the_published_one(monkeypatch: pytest.Monkey
         parts = training_speed.sd15_parts()
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
     assert counts == {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_time_to_quality_runs_and_writes_nothing(tmp_path: Path) -> None:
+    before = set((SCRIPTS / "results").iterdir())
+    command = [sys.executable, str(SCRIPTS / "time_to_quality.py"), "--smoke", "--work", str(tmp_path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^ *(\S.*?) +(\d+) updates +[\d.]+ s (\d\.\d{3}) ", told, re.M)
+    assert {(name, int(updates)) for name, updates, _ in rows} == {
+        (name, updates) for name in ("diffusers' example", "A1111", "ours", "ours, from `anthro`") for updates in (1, 2)
+    }
+    assert set((SCRIPTS / "results").iterdir()) == before
+
+
+def test_time_to_quality_is_the_first_time_that_reaches_the_peers_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import time_to_quality as bench
+
+    def point(name: str, updates: int, *scores: float) -> "bench.Point":
+        recipe = bench.Recipe(name, "none", {}, (), whole=name == bench.OURS)
+        return bench.Point(recipe, updates, likeness=list(scores), obedience=list(scores))
+
+    points = [
+        *(point("peer", n, s, s) for n, s in ((10, 0.2), (20, 0.6), (40, 0.5))),
+        *(point(bench.OURS, n, s, s + 0.1) for n, s in ((5, 0.3), (8, 0.57), (16, 0.7))),
+    ]
+    told = bench.summary(points, {"peer": 1.0, bench.OURS: 0.5})["peers"]["peer"]
+    assert (told["best"], told["seconds to its best"]) == (0.6, 20.0)
+    assert (told["our seconds to the same"], told["times as fast"]) == (4.0, 5.0)
+    assert (told["ours at its best"], told["units in which our best is higher"]) == (0.75, 2)
+    assert bench.harmonic(0.5, 1.0) == pytest.approx(2 / 3)
+    assert bench.harmonic(-0.2, 1.0) == 0.0
+    assert bench.harmonic(1.4, 1.0) == 1.0

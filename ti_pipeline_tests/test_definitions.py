@@ -6,6 +6,7 @@ import sys
 import dagster as dg
 import pytest
 
+from ti_pipeline.assets.study import STUDY_PARTS
 from ti_pipeline.checks.contracts import PARTITIONS
 from ti_pipeline.definitions import build_defs
 from ti_pipeline.lineage import LINEAGE
@@ -20,13 +21,13 @@ ASSETS = {
     "tag_pairs": {"post_tags", "tag_frequencies", "tag_implications"},
     "tagger_tags": {"images"},
     "vocabulary": {"tag_frequencies", "post_tags", "tagger_tags"} | POLICY,
-    "captions": {"posts", "post_tags", "tagger_tags", "vocabulary", "tag_implications"},
+    "captions": {"posts", "post_tags", "tagger_tags", "vocabulary"} | POLICY,
     "images": {"posts"},
     "provenance": {"posts", "images"},
     "image_audit": {"images", "post_tags"},
     "training_set": {"posts", "post_tags", "images", "image_audit"} | POLICY,
     "crops": {"training_set"},
-    "embedding": {"posts", "captions", "crops", "provenance", "training_set"} | POLICY,
+    "embedding": {"posts", "captions", "vocabulary", "crops", "provenance", "training_set"} | POLICY,
     "evaluation_images": {"embedding", "tag_frequencies"} | POLICY,
     "evaluation_scores": {"evaluation_images", "crops"},
     "evaluation_grids": {"evaluation_images", "evaluation_scores"},
@@ -34,7 +35,7 @@ ASSETS = {
     "votes": {"evaluation_images"},
     "leaderboard": {"embedding", "evaluation_scores", "votes"},
 }
-JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "demo", "purge"}
+JOBS = {"catalog", "prepare", "train", "evaluate", "compare", "study", "demo", "purge"}
 SEED_STUDIES = {"reowoof", "simpleTag", "mixTag", "cloud", "top", "anime"}
 
 
@@ -50,11 +51,32 @@ def test_the_definitions_are_loadable(defs: dg.Definitions) -> None:
 @pytest.mark.parametrize(("asset", "upstream"), ASSETS.items())
 def test_the_graph_is_that_of_the_design(defs: dg.Definitions, asset: str, upstream: set[str]) -> None:
     node = defs.resolve_asset_graph().get(dg.AssetKey(asset))
-    assert {key.to_user_string() for key in node.parent_keys} == upstream
+    parents = {key.to_user_string() for key in node.parent_keys}
+    assert {name for name in parents if not name.startswith("study_")} == upstream
     assert node.description
     assert node.group_name != "default"
     assert node.kinds
     assert node.code_version
+
+
+def test_whatever_is_made_by_a_part_of_the_study_file_depends_on_it(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    parts = {spec.key for spec in STUDY_PARTS}
+    without = {key for key in graph.materializable_asset_keys if not graph.get_ancestor_asset_keys(key) & parts}
+    assert {key.to_user_string() for key in without} == POLICY | {"tag_catalog"}
+    direct = {
+        key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys & parts)
+        for key in graph.materializable_asset_keys
+    }
+    assert direct["embedding"] == ["study_variant"]
+    assert direct["captions"] == ["study_captions"]
+    assert direct["report"] == direct["release"] == ["study_text"]
+    assert direct["images"] == []
+
+
+def test_no_pool_is_left_whose_slots_could_outlive_a_run(defs: dg.Definitions) -> None:
+    ops = {node.name: node for job in defs.resolve_all_job_defs() for node in job.all_node_defs}
+    assert {name for name, node in ops.items() if getattr(node, "pool", None)} == set()
 
 
 def test_all_jobs_of_the_interface_exist(defs: dg.Definitions) -> None:

@@ -14,6 +14,7 @@ from ti_pipeline.e621.policy import OPT_OUT_FILE, ContentPolicy, PolicyError, lo
 from ti_pipeline.e621.records import posts_table, refused
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.resources import DataStore
+from ti_pipeline.sources.search import Wanted
 from ti_pipeline.studies import Study
 from ti_pipeline.study_files import LoadedStudy, StudyError, load_study
 from ti_pipeline_tests.e621.recorded import post
@@ -183,3 +184,37 @@ def test_pictures_are_judged_by_todays_policy_before_training(tmp_path: Path) ->
     ):
         with pytest.raises(PolicyError, match=f"1 crops .* post {post_id}: {reason}.*run the job prepare again"):
             require_allowed_pictures(loaded(tmp_path), crops(3, post_id), posts, policy)
+
+
+@pytest.mark.parametrize(
+    ("query", "ratings", "asked"),
+    [
+        ("wolf", ["s"], "wolf rating:s"),
+        ("wolf -rating:e", ["s"], "wolf -rating:e rating:s"),
+        ("wolf -rating:e", ["s", "q"], "wolf -rating:e"),
+        ("wolf", ["s", "q"], "wolf -rating:e"),
+        ("wolf rating:Safe", ["s", "q"], "wolf rating:Safe"),
+        ("wolf ( rating:e ~fox )", ["s"], "wolf ( rating:e ~fox ) rating:s"),
+        ("wolf ~rating:s ~rating:e", ["s"], "wolf ~rating:s ~rating:e rating:s"),
+        (" ".join(f"t{i}" for i in range(40)), ["s"], " ".join(f"t{i}" for i in range(40)) + " rating:s"),
+        (" ".join(f"t{i}" for i in range(40)), ["s", "q"], " ".join(f"t{i}" for i in range(40))),
+        ("wolf rating:e", ["s"], None),
+        ("wolf rating:s rating:q", ["s", "q"], None),
+        ("wolf -rating:s", ["s"], None),
+    ],
+)
+def test_the_ratings_of_a_study_are_always_asked_for(
+    tmp_path: Path, query: str, ratings: list[str], asked: str
+) -> None:
+    values = VALUES | {"source": {"kind": "e621", "query": query, "ratings": ratings}}
+    if asked is None:
+        with pytest.raises(StudyError, match=r"x\.yaml:\d+.*leaves no rating that a post could have"):
+            load(tmp_path, values)
+    else:
+        assert Wanted.of(load(tmp_path, values).study.source).query == asked
+
+
+@pytest.mark.parametrize("entry", ["*", "rating:e", ""])
+def test_exclusions_that_mean_nothing_are_faults_of_the_study(tmp_path: Path, entry: str) -> None:
+    with pytest.raises(StudyError, match=r"x\.yaml:\d+"):
+        load(tmp_path, VALUES | {"source": {"kind": "demo", "exclude_tags": ["wolf", entry]}})

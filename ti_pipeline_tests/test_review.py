@@ -18,7 +18,7 @@ from upath import UPath
 
 from ti_pipeline.evaluation.votes import VoteError, gathered_votes
 from ti_pipeline.io_managers import Tables
-from ti_pipeline.review import ReviewError, main, sittings_of
+from ti_pipeline.review import ReviewError, _keys, main, sittings_of
 from ti_pipeline.schemas import TABLES
 from ti_pipeline_tests.publishing.conftest import frame
 
@@ -45,6 +45,32 @@ def store(tmp_path: Path) -> Path:
             rows.append(row | {"path": path.relative_to(tmp_path).as_posix(), "sha256": "0"})
         Tables(UPath(tmp_path)).write("evaluation_images", f"demo__{variant}", frame("evaluation_images", rows))
     return tmp_path
+
+
+def test_questions_show_the_concept_and_the_whole_prompt_without_names(store: Path) -> None:
+    tables = Tables(UPath(store))
+    images = tables.read("evaluation_images", "demo__v8")
+    tables.write("evaluation_images", "demo__v8", images.assign(token="demo-v8", prompt="demo-v8, wolf, city"))
+    rows = []
+    for number in range(9):
+        path = store / "crops" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (0, 20 * number, 0)).save(path)
+        row = {"post_id": number, "part": 0, "flipped": False, "split": "validation", "status": "ok", "reason": ""}
+        rows.append(row | {"path": path.relative_to(store).as_posix(), "sha256": f"{number}", "size": 8})
+    tables.write("crops", "demo__512", frame("crops", rows))
+    reviewed = sittings_of("demo", "kim", root=store, tables=tables, checkpoints=["v8-9"])
+    assert [path.name for path in reviewed.own] == ["0.png", "3.png", "6.png"]
+    asked = reviewed.sheets.current
+    assert asked is not None
+    assert asked.prompts == ["[name], wolf, city"]
+
+
+@pytest.mark.parametrize(("count", "last"), [(4, "4: "), (9, "9: "), (10, "a: "), (32, "z: "), (34, "")])
+def test_pictures_of_a_sheet_have_keys_as_far_as_there_are_some(count: int, last: str) -> None:
+    found = _keys(count)
+    assert (len(found), found[-1]) == (count, last)
+    assert not {"s", "t", "u"} & {key[0] for key in found if key}, "these keys mean something else"
 
 
 def sittings(store: Path, rater: str = "kim", study: str = "demo"):
@@ -261,7 +287,7 @@ def test_the_page_fits_and_listens_on_this_machine_only(serve: Any, browser: Any
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert set((store / "network.txt").read_text().split()) == {"127.0.0.1"}
     for side in ("left", "right"):
-        assert page.get_by_alt_text(f"{side} picture").bounding_box()["width"] >= 100
+        assert page.get_by_alt_text(f"{side} picture").bounding_box()["width"] >= 0.75 * min(width, 640)
     page.get_by_role("tab", name="Mismatches").click()
     progress(page, "#sheet-words", 0, 2)
     pictures = page.locator("#sheet button.thumbnail-lg")

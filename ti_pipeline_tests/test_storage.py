@@ -12,8 +12,6 @@ from upath import UPath
 
 from ti_pipeline.contracts import TableError
 from ti_pipeline.files import fingerprint, sha256_of, write_atomically, write_json
-from ti_pipeline.home import main as home
-from ti_pipeline.home import set_up
 from ti_pipeline.io_managers import ParquetTables, Tables
 from ti_pipeline.resources import DataStore
 
@@ -93,30 +91,3 @@ def test_an_absent_input_says_which_job_makes_it(tmp_path: Path) -> None:
     while error.cause is not None:
         error = error.cause
     assert "materialize post_tags first" in error.message
-
-
-def test_dagsters_home_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "unset")
-    set_up(tmp_path / "home")
-    settings = tmp_path / "home" / "dagster.yaml"
-    settings.write_text(settings.read_text() + "# mine\n")
-    set_up(tmp_path / "home")
-    assert settings.read_text().endswith("# mine\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    with dg.DagsterInstance.get() as instance:
-        assert not instance.telemetry_enabled
-        assert not instance.nux_enabled
-        assert instance.python_log_level == "INFO"
-        assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
-
-
-def test_the_report_is_found_or_missed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setenv("TI_DATA", str(tmp_path))
-    assert home(["--report", "demo"]) == 1
-    assert "there is no report of study demo" in capsys.readouterr().err
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "demo.html").write_text("x")
-    assert home(["--report", "demo"]) == 0
-    assert str(tmp_path / "reports" / "demo.html") in capsys.readouterr().out

@@ -52,6 +52,12 @@ def test_a_variant_resolves_to_the_first_plan_and_crop_and_the_studys_seed():
     assert variant.token == "v8"
 
 
+def test_a_name_of_its_own_is_in_lower_case():
+    """diffusers takes one vector alone of an embedding whose name has a capital letter."""
+    loaded = study(variants={"wideV1": {"vectors": 8}})
+    assert loaded.variant("wideV1").token == "widev1"
+
+
 @pytest.mark.parametrize(
     ("token", "resolved"),
     [("{study}-{variant}", "x-v8"), ("{variant}_by.me", "v8_by.me"), ("own", "own")],

@@ -30,7 +30,6 @@ class CatalogConfig(dg.Config):
 @dg.multi_asset(
     name="site_catalog",  # a job is called `catalog`, and Dagster wants different names
     outs={name: dg.AssetOut(group_name="catalog", kinds={"parquet", "pandas"}, code_version="2") for name in _TABLES},
-    pool="e621",
 )
 def site_catalog(
     config: CatalogConfig, catalog_source: CatalogSource, e621: E621Site, store: DataStore
@@ -40,7 +39,7 @@ def site_catalog(
 
     from ti_pipeline.e621.catalog import fetch_catalog, fetch_export, read_catalog
 
-    with store.work(reads=[_EXPORTS], writes=[_EXPORTS]) as root:
+    with store.work(reads=[_EXPORTS], writes=[_EXPORTS], alone=["e621"]) as root:
         began = time.perf_counter()
         if catalog_source.folder:
             tables = read_catalog(Path(catalog_source.folder))

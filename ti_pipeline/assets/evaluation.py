@@ -8,6 +8,7 @@ from upath import UPath
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import OPTIONAL
 from ti_pipeline.partitions import (
     STUDIES,
@@ -15,20 +16,29 @@ from ti_pipeline.partitions import (
     crops_of_variants,
     grids_of_variants,
     split,
+    studies_of_crops,
     studies_of_variants,
     study_partitions,
     study_with_variants,
     variant_partitions,
 )
 from ti_pipeline.resources import DataStore
+from ti_pipeline.turns import GPU
 
-__all__ = ["evaluation_grids", "evaluation_images", "evaluation_scores", "leaderboard", "votes"]
+__all__ = [
+    "evaluation_grids",
+    "evaluation_images",
+    "evaluation_scores",
+    "leaderboard",
+    "reference_images",
+    "reference_scores",
+    "votes",
+]
 
 _OF_VARIANT: dict[str, Any] = {
     "partitions_def": variant_partitions,
     "backfill_policy": dg.BackfillPolicy.single_run(),
     "group_name": "evaluation",
-    "pool": "gpu",
     "code_version": "2",
 }
 _OF_STUDY: dict[str, Any] = {
@@ -52,7 +62,7 @@ _RANKING = {
     **_OF_VARIANT,
     kinds={"pytorch", "parquet"},
     ins=_RANKING,
-    deps=[name for name in CATALOG if name not in _RANKING],
+    deps=[*(name for name in CATALOG if name not in _RANKING), *study_parts("evaluation_images")],
 )
 def evaluation_images(
     context: dg.AssetExecutionContext,
@@ -66,7 +76,7 @@ def evaluation_images(
 
     folders = {key: f"evaluation/{split(key).study}/{split(key).part}" for key in context.partition_keys}
     reads = [f"embeddings/{split(key).study}/{split(key).part}" for key in folders]
-    with store.work(reads=reads, writes=list(folders.values())) as root:
+    with store.work(reads=reads, writes=list(folders.values()), alone=[GPU, *folders.values()]) as root:
         tables = render_variants(
             {key: (STUDIES[split(key).study], split(key).part, embedding[key]) for key in folders},
             policies={study: policy_of(STUDIES[study], store) for study in tag_frequencies},
@@ -82,6 +92,7 @@ def evaluation_images(
     **_OF_VARIANT,
     kinds={"pytorch", "parquet"},
     ins={"crops": dg.AssetIn(partition_mapping=crops_of_variants)},
+    deps=study_parts("evaluation_scores"),
 )
 def evaluation_scores(
     context: dg.AssetExecutionContext,
@@ -96,7 +107,7 @@ def evaluation_scores(
         study, part = split(key)
         keys = [str(Key(study, crop)) for crop in STUDIES[study].study.crops_of(part)]
         folder, crops_folders = f"evaluation/{study}/{part}", ["crops/" + "/".join(split(key)) for key in keys]
-        with store.work(reads=crops_folders, writes=[folder]) as root:
+        with store.work(reads=crops_folders, writes=[folder], alone=[GPU, folder]) as root:
             return score_variant(
                 STUDIES[study],
                 evaluation_images[key],
@@ -115,27 +126,89 @@ def evaluation_scores(
 
 @dg.asset(
     **_OF_STUDY,
+    kinds={"pytorch", "parquet"},
+    ins={"tag_implications": dg.AssetIn(metadata=OPTIONAL)},
+    deps=[*(name for name in CATALOG if name not in _RANKING), *study_parts("reference_images")],
+)
+def reference_images(
+    context: dg.AssetExecutionContext, store: DataStore, tag_frequencies: pd.DataFrame, tag_implications: pd.DataFrame
+) -> dg.MaterializeResult[Any]:
+    """The suite's prompts drawn without the embedding, and with the concept in words; shared by all variants."""
+    from ti_pipeline.evaluation.reference_runs import folder_of, render_references
+
+    loaded, folder = STUDIES[context.partition_key], folder_of(context.partition_key)
+    with store.work(reads=[folder], writes=[folder], alone=[GPU, folder]) as root:
+        table = render_references(
+            loaded,
+            policy=policy_of(loaded, store),
+            ranking=tag_frequencies,
+            implications=tag_implications,
+            root=root,
+            progress=LogProgress(context),
+        )
+    return dg.MaterializeResult(value=table, metadata={"pictures": len(table)})
+
+
+@dg.asset(
+    **_OF_STUDY,
+    kinds={"pytorch", "parquet"},
+    ins={"crops": dg.AssetIn(partition_mapping=studies_of_crops)},
+    deps=study_parts("reference_scores"),
+)
+def reference_scores(
+    context: dg.AssetExecutionContext, store: DataStore, reference_images: pd.DataFrame, crops: dict[str, pd.DataFrame]
+) -> dg.MaterializeResult[Any]:
+    """What the study's scorer sees in the references, and in the concept's own pictures: the ends of the scale."""
+    from ti_pipeline.evaluation.reference_runs import folder_of, score_references
+
+    study = context.partition_key
+    folder = folder_of(study)
+    with store.work(reads=[folder, f"crops/{study}"], writes=[folder], alone=[GPU, folder]) as root:
+        table = score_references(
+            STUDIES[study],
+            reference_images,
+            {split(key).part: frame for key, frame in crops.items()},
+            root=root,
+            progress=LogProgress(context),
+        )
+    return dg.MaterializeResult(value=table)
+
+
+@dg.asset(
+    **_OF_STUDY,
     kinds={"pillow", "parquet"},
     ins={"evaluation_images": _SHOWN, "evaluation_scores": _SHOWN},
+    deps=study_parts("evaluation_grids"),
 )
 def evaluation_grids(
     context: dg.AssetExecutionContext,
     store: DataStore,
     evaluation_images: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
+    reference_images: pd.DataFrame,
+    reference_scores: pd.DataFrame,
+    leaderboard: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """Labelled X/Y grids: checkpoints, variants, and versions of other studies against what they were asked."""
+    from ti_pipeline.evaluation.grid_plans import best_steps
     from ti_pipeline.evaluation.grids import grid_thumbnail
-    from ti_pipeline.evaluation.runs import write_study_grids
+    from ti_pipeline.evaluation.likeness import likeness_of_study
+    from ti_pipeline.evaluation.runs import together, write_study_grids
 
     loaded = STUDIES[context.partition_key]
     folder = f"evaluation/{context.partition_key}/grids"
     reads = ["evaluation/" + "/".join(split(key)) for key in evaluation_images]
-    with store.work(reads=reads, writes=[folder]) as root:
+    own = {key: frame for key, frame in evaluation_scores.items() if split(key).study == context.partition_key}
+    scores = together("evaluation_scores", own)
+    judged = [*likeness_of_study(loaded.study, scores, reference_scores, shares=True)]
+    judged += [frame for key, frame in evaluation_scores.items() if key not in own]
+    with store.work(reads=[*reads, f"evaluation/{context.partition_key}/references"], writes=[folder]) as root:
         table = write_study_grids(
             loaded,
             {split(key): frame for key, frame in evaluation_images.items()},
-            list(evaluation_scores.values()),
+            judged,
+            best=best_steps(leaderboard),
+            references=reference_images,
             root=root,
             folder=folder,
         )
@@ -164,27 +237,32 @@ def votes(
         "evaluation_scores": _FROM_VARIANTS,
         "votes": dg.AssetIn(metadata=OPTIONAL),
     },
+    deps=study_parts("leaderboard"),
 )
 def leaderboard(
     context: dg.AssetExecutionContext,
     embedding: dict[str, pd.DataFrame],
     evaluation_scores: dict[str, pd.DataFrame],
+    reference_scores: pd.DataFrame,
     votes: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
-    """Per axis and overall: every checkpoint with its score, interval and rank; the best is named."""
+    """Per axis and overall: every checkpoint with its score, interval and rank; the best is named where any learned."""
+    from ti_pipeline.evaluation.decision import rule_of
+    from ti_pipeline.evaluation.likeness import likeness_of_study
     from ti_pipeline.evaluation.runs import require_known_checkpoints, together
     from ti_pipeline.evaluation.statistics import leaderboard as rank
     from ti_pipeline.evaluation.statistics import leaderboard_plot
 
     scores = together("evaluation_scores", evaluation_scores)
     require_known_checkpoints(scores, embedding)
-    table = rank(scores, seed=STUDIES[context.partition_key].study.seed, votes=votes)
-    best = table[(table.axis == "overall") & table.best].iloc[0]
+    study = STUDIES[context.partition_key].study
+    table = rank(*likeness_of_study(study, scores, reference_scores), votes=votes, **rule_of(study))
+    first = table[(table.axis == "overall") & (table["rank"] == 1)].iloc[0]
     return dg.MaterializeResult(
         value=table,
         metadata={
-            "best": str(best.checkpoint),
-            "score": f"{best.score:.3f} ({best.low:.3f}–{best.high:.3f})",
+            "best": str(first.checkpoint) if first.best else "nothing was learned",
+            "score": f"{first.score:.3f} ({first.low:.3f}–{first.high:.3f})",
             "ranking": picture(leaderboard_plot(table), "checkpoints with scores and intervals"),
         },
     )

@@ -9,6 +9,7 @@ from upath import UPath
 
 from ti_pipeline.assets.policy import CATALOG, policy_of
 from ti_pipeline.assets.reporting import LogProgress, by_partition, picture
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, Key, crops_partitions, split, study_partitions, study_with_crops
 from ti_pipeline.resources import DataStore, E621Site
@@ -27,14 +28,14 @@ def _reasons(table: pd.DataFrame, left_out: pd.Series) -> dg.JsonMetadataValue:
     return dg.MetadataValue.json({str(k): int(v) for k, v in table.loc[left_out, "reason"].value_counts().items()})
 
 
-@dg.asset(**_COMMON, pool="e621")
+@dg.asset(**_COMMON)
 def images(
     context: dg.AssetExecutionContext, store: DataStore, e621: E621Site, posts: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
     """The pictures of kept posts, checked against the stated size and md5; every other post has its reason."""
     from ti_pipeline.sources import fetch_images
 
-    with store.work(reads=["images"], writes=["images"]) as root:
+    with store.work(reads=["images"], writes=["images"], alone=["e621"]) as root:
         table = fetch_images(posts, root=root, client=e621.client, progress=LogProgress(context))
     missing = table.status.isin(["failed", "skipped"])
     megabytes = float(table.drop_duplicates("path").file_size.sum()) / 1e6
@@ -43,7 +44,7 @@ def images(
     return dg.MaterializeResult(value=table, metadata=metadata)
 
 
-@dg.asset(**_COMMON)
+@dg.asset(**_COMMON, deps=study_parts("provenance"))
 def provenance(
     context: dg.AssetExecutionContext, store: DataStore, posts: pd.DataFrame, images: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
@@ -60,7 +61,7 @@ def provenance(
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "4"})
+@dg.asset(**_COMMON | {"code_version": "4"}, deps=study_parts("image_audit"))
 def image_audit(
     context: dg.AssetExecutionContext, store: DataStore, images: pd.DataFrame, post_tags: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
@@ -87,7 +88,7 @@ def image_audit(
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "4"}, deps=CATALOG)
+@dg.asset(**_COMMON | {"code_version": "4"}, deps=[*CATALOG, *study_parts("training_set")])
 def training_set(
     context: dg.AssetExecutionContext,
     store: DataStore,
@@ -122,6 +123,7 @@ def training_set(
 @dg.asset(
     **_COMMON | {"partitions_def": crops_partitions},
     ins={"training_set": dg.AssetIn(partition_mapping=study_with_crops)},
+    deps=study_parts("crops"),
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def crops(

@@ -7,8 +7,9 @@ import pandas as pd
 from pydantic import Field
 from upath import UPath
 
-from ti_pipeline.assets.policy import CATALOG, policy_of
+from ti_pipeline.assets.policy import CATALOG, exclusions_taken, policy_of
 from ti_pipeline.assets.reporting import LogProgress, picture
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import OPTIONAL, Tables
 from ti_pipeline.partitions import STUDIES, study_partitions
 from ti_pipeline.resources import DataStore, E621Site, PostsDump
@@ -27,6 +28,9 @@ _COMMON: dict[str, Any] = {
 }
 
 
+_SHOWN = 12  # reasons in the log; all are in the metadata
+
+
 class PostsConfig(dg.Config):
     """How `posts` of a search are made."""
 
@@ -34,9 +38,10 @@ class PostsConfig(dg.Config):
         default=True,
         description="Ask the site; otherwise make the table again from the answers kept in `raw/e621/<study>/`.",
     )
+    redraw: bool = Field(default=False, description="Draw the posts of a random search anew; otherwise they stay.")
 
 
-@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=CATALOG, pool="e621")
+@dg.asset(**_COMMON | {"group_name": "source", "code_version": "2"}, deps=[*CATALOG, *study_parts("posts")])
 def posts(
     context: dg.AssetExecutionContext,
     config: PostsConfig,
@@ -48,10 +53,15 @@ def posts(
     from ti_pipeline.e621.records import posts_table
 
     reading = _read_source(context, config, store, e621, _dumps(store, posts_dump))
-    table = posts_table(reading.records, policy_of(STUDIES[context.partition_key], store))
+    loaded = STUDIES[context.partition_key]
+    table = posts_table(reading.records, policy_of(loaded, store))
+    taken = exclusions_taken(loaded, store, reading.records)
+    for entry in [entry for entry, posts_taken in taken.items() if not posts_taken]:
+        context.log.warning(f"{entry!r} takes no post: is it spelled as the source's posts have it?")
     for note in reading.notes[:20]:
         context.log.warning(note)
-    metadata = _posts_metadata(table, reading.notes)
+    context.log.info("; ".join(_fates(table)))
+    metadata = _posts_metadata(table, reading.notes) | ({"posts taken by exclusions": taken} if taken else {})
     if reading.answers is not None:
         metadata["answers"] = dg.MetadataValue.path(f"{store.url}/{_answers(context)}/{reading.answers.name}")
     return dg.MaterializeResult(value=table, metadata=metadata)
@@ -68,7 +78,7 @@ def _read_source(
     from ti_pipeline.sources import fetch_posts
 
     loaded = STUDIES[context.partition_key]
-    with store.work(reads=[_answers(context)], writes=[_answers(context)]) as root:
+    with store.work(reads=[_answers(context)], writes=[_answers(context)], alone=["e621"]) as root:
         return fetch_posts(
             loaded.study.source,
             folder=loaded.path.parent,
@@ -77,6 +87,7 @@ def _read_source(
             dumps=dumps,
             seed=loaded.study.seed,
             ask_site=config.ask_site,
+            redraw=config.redraw,
             progress=LogProgress(context),
         )
 
@@ -88,6 +99,14 @@ def _dumps(store: DataStore, posts_dump: PostsDump) -> "Dumps":
     known = Tables(UPath(store.url)).read("tag_aliases", None)
     aliases = {} if known is None else dict(zip(known.antecedent, known.consequent, strict=True))
     return Dumps(store.root / "e621_export", posts_dump.path, aliases)
+
+
+def _fates(table: pd.DataFrame) -> list[str]:
+    """Return how many posts were kept, and how many dropped, by reason, the commonest first."""
+    reasons = table.loc[table.status == "dropped", "reason"].value_counts()
+    shown = [f"{count} dropped: {reason}" for reason, count in reasons.head(_SHOWN).items()]
+    more = [f"{reasons.iloc[_SHOWN:].sum()} more for other reasons"] if len(reasons) > _SHOWN else []
+    return [f"{int((table.status == 'kept').sum())} of {len(table)} posts kept", *shown, *more]
 
 
 def _posts_metadata(table: pd.DataFrame, notes: list[str]) -> dict[str, Any]:
@@ -116,14 +135,21 @@ def post_tags(posts: pd.DataFrame, tag_aliases: pd.DataFrame) -> dg.MaterializeR
     ins={name: dg.AssetIn(metadata=OPTIONAL) for name in ("tag_catalog", "training_set")},
 )
 def tag_frequencies(
-    posts: pd.DataFrame, post_tags: pd.DataFrame, tag_catalog: pd.DataFrame, training_set: pd.DataFrame
+    context: dg.AssetExecutionContext,
+    posts: pd.DataFrame,
+    post_tags: pd.DataFrame,
+    tag_catalog: pd.DataFrame,
+    training_set: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
     """How many pictures carry each tag, per category, beside the whole site where the catalog knows it."""
+    from ti_pipeline.demo.posts import demo_catalog
     from ti_pipeline.tagging.frequencies import entropy
     from ti_pipeline.tagging.frequencies import tag_frequencies as count
     from ti_pipeline.tagging.incidence import incidence_of
     from ti_pipeline.tagging.plots import coverage_plot, frequency_plot
 
+    if STUDIES[context.partition_key].study.source.kind == "demo":
+        tag_catalog = demo_catalog()  # its posts are not the site's
     kept, trained_on = int((posts.status == "kept").sum()), training_set.post_id[training_set.kept].unique()
     table = count(post_tags, tag_catalog, posts_count=kept, trained_on=trained_on)
     coverage = coverage_plot(incidence_of(post_tags, table.tag.tolist(), kept))

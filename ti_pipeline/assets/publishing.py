@@ -9,6 +9,7 @@ import pandas as pd
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress
 from ti_pipeline.assets.sending import publish
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import (
     STUDIES,
@@ -37,7 +38,7 @@ _OF_STUDY = (
     "image_audit",
     "training_set",
 )
-_COMPARED = ("evaluation_grids", "votes", "leaderboard")
+_COMPARED = ("evaluation_grids", "votes", "reference_images", "reference_scores", "leaderboard")
 _PARTS = {
     "vocabulary": ("plans", studies_of_plans),
     "captions": ("plans", studies_of_plans),
@@ -53,6 +54,7 @@ _COMMON: dict[str, Any] = {
     "deps": [
         *_OF_STUDY,
         *_COMPARED,
+        *study_parts("report"),
         *(dg.AssetDep(name, partition_mapping=mapping) for name, (_, mapping) in _PARTS.items()),
     ],
 }

@@ -10,6 +10,7 @@ from pydantic import Field
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress, picture
 from ti_pipeline.assets.sending import checkpoint_sender, finish_checkpoints
+from ti_pipeline.assets.study import study_parts
 from ti_pipeline.partitions import (
     STUDIES,
     Key,
@@ -20,6 +21,7 @@ from ti_pipeline.partitions import (
     variant_partitions,
 )
 from ti_pipeline.resources import DataStore
+from ti_pipeline.turns import EVERY_GPU, GPU
 
 __all__ = ["embedding"]
 
@@ -36,15 +38,14 @@ class Training(dg.Config):
 @dg.asset(
     partitions_def=variant_partitions,
     ins={
-        "captions": dg.AssetIn(partition_mapping=plans_of_variants),
+        **{name: dg.AssetIn(partition_mapping=plans_of_variants) for name in ("captions", "vocabulary")},
         "crops": dg.AssetIn(partition_mapping=crops_of_variants),
         **{name: dg.AssetIn(partition_mapping=study_with_variants) for name in ("posts", "provenance", "training_set")},
     },
-    deps=CATALOG,
+    deps=[*CATALOG, *study_parts("embedding")],
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="training",
     kinds={"pytorch", "parquet"},
-    pool="gpu",
     code_version="1",
 )
 def embedding(
@@ -52,6 +53,7 @@ def embedding(
     config: Training,
     store: DataStore,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     posts: dict[str, pd.DataFrame],
     provenance: dict[str, pd.DataFrame],
@@ -66,8 +68,9 @@ def embedding(
     origins = {key: _origin(key, provenance[key.study], training_set[key.study]) for key in keys}
     folders = {key: f"embeddings/{key.study}/{key.part}" for key in keys}
     reads = ["latents", *(f"crops/{crops_key.study}/{crops_key.part}" for crops_key in map(split, crops))]
-    with store.work(reads=reads, writes=[*folders.values(), "latents"]) as root:
-        jobs = [_job(key, root / folders[key], captions, crops, origins[key]) for key in keys]
+    alone = [GPU if config.processes == 1 else EVERY_GPU, *folders.values()]
+    with store.work(reads=reads, writes=[*folders.values(), "latents"], alone=alone) as root:
+        jobs = [_job(key, root / folders[key], captions, vocabulary, crops, origins[key]) for key in keys]
         with checkpoint_sender(keys, store, root, context.log.info):
             results = train_variants(
                 jobs,
@@ -117,25 +120,34 @@ def _job(
     key: Key,
     folder: Any,
     captions: dict[str, pd.DataFrame],
+    vocabulary: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     origin: dict[str, str],
 ) -> Any:
     from ti_pipeline.inversion.training_runs import VariantJob
     from ti_pipeline.tagging.budget import trained_captions
+    from ti_pipeline.tagging.concept import started
 
     loaded = STUDIES[key.study]
     variant = loaded.study.variant(key.part)
     return VariantJob(
         study=key.study,
         name=key.part,
-        variant=variant,
+        variant=started(variant, vocabulary[_plan_of(key)]),
         base_source=loaded.study.base_models[variant.base],
         base_folder=loaded.path.parent,
-        crops={crop: crops[str(Key(key.study, crop))] for crop in loaded.study.crops_of(key.part)},
+        crops={crop: _usable(key, crop, crops, captions) for crop in loaded.study.crops_of(key.part)},
         captions=trained_captions(captions[_plan_of(key)], variant),
         folder=folder,
         origin=origin,
     )
+
+
+def _usable(key: Key, crop: str, crops: dict[str, pd.DataFrame], captions: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a crop set's pictures that may be trained on: a plan's tagger takes some out by giving them no caption."""
+    table, plan = crops[str(Key(key.study, crop))], split(_plan_of(key)).part
+    tagged = STUDIES[key.study].study.captions[plan].source == "tagger"
+    return table[table.post_id.isin(captions[_plan_of(key)].post_id)] if tagged else table
 
 
 def _metadata(key: Key, result: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +20,7 @@ from ti_pipeline.demo.styles import HELD_OUT_STYLES
 from ti_pipeline.demo.world import CHOICES, IMPLIED, SPECIES, Attributes, concept_named, random_attributes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from PIL import Image
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "WRONG_TAGS",
     "DemoPost",
     "Truth",
+    "demo_catalog",
     "demo_posts",
     "draw_demo_url",
 ]
@@ -88,6 +91,19 @@ def demo_posts(*, concept: str, count: int, seed: int) -> list[DemoPost]:
     return [DemoPost(_record(concept, seed, index), _truth(concept, seed, index)) for index in range(count)]
 
 
+def demo_catalog(posts: int = 2000) -> pd.DataFrame:
+    """Return how often each tag stands on so many posts of anything: the demo's site (columns tag, post_count)."""
+    import pandas as pd
+
+    counts: Counter[str] = Counter()
+    for index in range(posts):
+        shown = _drawn(None, 0, index, None)
+        for tags in _tags(shown, None, _rng("record", "anything", 0, index)).values():
+            counts.update(tags)
+    rows = sorted(counts.items())
+    return pd.DataFrame({"tag": [tag for tag, _ in rows], "post_count": [count for _, count in rows]})
+
+
 def draw_demo_url(url: str) -> bytes:
     """Draw the picture that a `demo://` address names, as JPEG bytes. Raises `ValueError` for any other address."""
     parts = urlsplit(url)
@@ -97,7 +113,7 @@ def draw_demo_url(url: str) -> bytes:
     return _encoded(parts.netloc, seed, index)[0]
 
 
-def _rng(purpose: str, concept: str, seed: int, index: int) -> random.Random:
+def _rng(purpose: str, concept: str | None, seed: int, index: int) -> random.Random:
     return random.Random(f"{purpose}/{concept}/{seed}/{index}")  # noqa: S311 - drawings, not secrets
 
 
@@ -115,6 +131,11 @@ def _truth(concept: str, seed: int, index: int) -> Truth:
     flaw = _flaw(concept, seed, index)
     if flaw == "near_duplicate":
         return replace(_truth(concept, seed, index - 1), flaw=flaw)
+    return _drawn(concept, seed, index, flaw)
+
+
+def _drawn(concept: str | None, seed: int, index: int, flaw: str | None) -> Truth:
+    """Return a drawing of the concept, or of anything that the base knows."""
     rng = _rng("picture", concept, seed, index)
     attributes = random_attributes(_rng("attributes", concept, seed, index), concept)
     if flaw == "sketch":
@@ -173,7 +194,7 @@ def _encoded(concept: str, seed: int, index: int) -> tuple[bytes, tuple[int, int
     return stream.getvalue(), picture.size
 
 
-def _tags(truth: Truth, concept: str, rng: random.Random) -> dict[str, list[str]]:
+def _tags(truth: Truth, concept: str | None, rng: random.Random) -> dict[str, list[str]]:
     """Return the post's tags by category as people would have set them, implications included."""
     found: dict[str, set[str]] = {
         name: set()
@@ -191,7 +212,7 @@ def _tags(truth: Truth, concept: str, rng: random.Random) -> dict[str, list[str]
     found["general"] |= {"text"} if truth.flaw == "lettering" else set()
     found["meta"] |= {"digital_media_(artwork)"}
     found["meta"] |= {truth.flaw} if truth.flaw in {"signature", "sketch"} else set()
-    found["character"] |= set() if concept in HELD_OUT_STYLES else {f"{concept}_(demo)"}
+    found["character"] |= set() if concept is None or concept in HELD_OUT_STYLES else {f"{concept}_(demo)"}
     for species in sorted(found["species"]):
         found["species"] |= set(SPECIES[species])
     for tag in sorted(found["general"]):

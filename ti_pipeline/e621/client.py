@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["DownloadError", "E621Client", "Page", "SiteError", "is_ordered"]
+    from ti_pipeline.progress import Progress
+
+__all__ = ["DownloadError", "E621Client", "Page", "SiteError", "is_ordered", "is_random"]
 
 Page = list[dict[str, Any]]
 
@@ -97,9 +99,10 @@ class E621Client:
     def search(self, query: str, limit: int, *, after: Sequence[Sequence[Mapping[str, Any]]] = ()) -> Iterator[Page]:
         """Yield pages of post records for a search as on the site, at most `limit` posts in all, none twice.
 
-        Pages by id (`b<ID>`), which neither skips nor doubles while posts come and go; an `order:` needs numbered
-        pages, of which the site gives 750. `after`: all pages that an earlier search yielded; goes on behind them.
-        Ends on an empty page, never on a short one. Raises `SiteError`, also when the site repeats a page for ever.
+        Pages by id (`b<ID>`), which neither skips nor doubles while posts come and go; an `order:` or `randseed:` needs
+        numbered pages, of which the site gives 750. `after`: all pages that an earlier search yielded; goes on behind
+        them. Ends on an empty page, never on a short one. Raises `SiteError`, also when the site repeats a page for
+        ever.
         """
         seen = {_id(record, "posts") for page in after for record in page}
         if is_ordered(query):
@@ -150,22 +153,33 @@ class E621Client:
         for rows in self._by_id(f"/{name}.json", name, parameters):
             yield from rows
 
-    def download(self, url: str, target: Path, md5: str | None = None, size: int | None = None) -> None:
-        """Store a picture under `target` once it is whole: stated size (bytes) and md5 must match.
+    def download(
+        self,
+        url: str,
+        target: Path,
+        md5: str | None = None,
+        size: int | None = None,
+        *,
+        sha256: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Store a file under `target` once it is whole: stated size (bytes), md5 and sha256 must match.
 
-        What arrives is kept in a side file, from which a broken off download goes on, also in a later run. Raises
-        `DownloadError` with the reason. No login goes with it, and to strangers' hosts no name either.
+        What arrives is kept in a side file, from which a broken off download goes on, also in a later run; as long as
+        each try brings more of it, it is asked for again. `progress` is told of bytes. Raises `DownloadError` with the
+        reason. No login goes with it, and to strangers' hosts no name either.
         """
         headers = {} if self._knows(url) else {"User-Agent": ANONYMOUS}
-        part = Part(target, md5, size)
+        part = Part(target, md5, size, sha256)
         problem: Exception | None = None
-        for attempt in range(_ATTEMPTS):
-            time.sleep(self._backoff * attempt)
+        failed, arrived = 0, part.arrived
+        while failed < _ATTEMPTS:
+            time.sleep(self._backoff * failed)
             try:
                 if not part.is_whole():
                     asked = {**headers, **part.headers()}
                     with self._session.get(url, headers=asked, stream=True, timeout=self._timeout) as answer:
-                        part.receive(answer)
+                        part.receive(answer, progress)
                 part.finish()
                 return
             except PassingError as error:
@@ -173,6 +187,8 @@ class E621Client:
             except requests.RequestException as error:
                 part.give_up()
                 raise DownloadError(f"no connection ({type(error).__name__})") from error
+            got_further, arrived = part.arrived > arrived, part.arrived
+            failed = 1 if got_further else failed + 1
         part.give_up()
         raise DownloadError(str(problem)) from problem
 
@@ -284,7 +300,12 @@ class _GarbledError(ValueError):
 
 def is_ordered(query: str) -> bool:
     """Tell whether a search asks for an order of its own, which pages by id would override."""
-    return re.search(r"(^|\s)-?order:", query, re.IGNORECASE) is not None
+    return re.search(r"(^|\s)(?:-?order|randseed):", query, re.IGNORECASE) is not None
+
+
+def is_random(query: str) -> bool:
+    """Tell whether a search draws posts by chance."""
+    return re.search(r"(^|\s)(?:-?order:\"?random|randseed:)", query, re.IGNORECASE) is not None
 
 
 def _body(answer: requests.Response) -> bytes:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import os
+import re
+import sqlite3
 import tempfile
 import threading
 from pathlib import Path
@@ -21,16 +24,18 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 if TYPE_CHECKING:
-    from pyrate_limiter import AbstractBucket
+    from pyrate_limiter import AbstractBucket, RateItem
     from urllib3.response import BaseHTTPResponse
 
-__all__ = ["ANONYMOUS", "FASTEST", "LOOPBACK", "identity", "polite_session"]
+__all__ = ["ANONYMOUS", "FASTEST", "LOOPBACK", "identity", "polite_session", "shared_bucket"]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 ANONYMOUS = f"ti_pipeline/{importlib.metadata.version('ti_pipeline')}"
 FASTEST = 2.0  # requests per second: the site's hard limit
 # Busy answers: the site's own and those of its edge.
 _BUSY = (429, 500, 502, 503, 504, 520, 522, 524, 525)
+_SKEW_MS = 2_000  # how far ahead another process's request may lie
+_log = logging.getLogger(__name__)
 _LONGEST_WAIT = 600  # seconds that a `Retry-After` may ask for; more is waited out in several pieces
 
 
@@ -96,8 +101,44 @@ def _shared_turns(budget: str, per_second: float) -> _Turns:
         return _Turns(InMemoryBucket(rates), buffer_ms=0)
     user = os.getuid() if hasattr(os, "getuid") else ""  # where there are no numbers, the folder is the user's own
     path = Path(tempfile.gettempdir()) / f"ti_pipeline-requests-{user}{budget}.sqlite"
-    bucket = SQLiteBucket.init_from_file(rates, db_path=str(path), use_file_lock=True)
-    return _Turns(bucket, buffer_ms=interval // 20)
+    return _Turns(shared_bucket(path, rates), buffer_ms=interval // 20)
+
+
+class _SharedBucket(SQLiteBucket):
+    """The requests of all processes, by the machine's clock; a clock that was set back makes nobody wait for it."""
+
+    def put(self, item: RateItem) -> bool:
+        """Take a turn if one is free; what lies in the future is forgotten first."""
+        with self.lock:
+            newest = self.conn.execute(f"SELECT MAX(item_timestamp) FROM '{self.table}'").fetchone()[0]  # noqa: S608
+            ahead = 0 if newest is None else int(newest) - item.timestamp
+            if ahead > _SKEW_MS:
+                _log.warning("the clock was set back by %.0f s: requests go on at the usual pace", ahead / 1000)
+                self.conn.execute(f"DELETE FROM '{self.table}' WHERE item_timestamp > ?", (item.timestamp,))  # noqa: S608
+                self.conn.commit()
+            return super().put(item)
+
+
+def shared_bucket(path: Path, rates: list[Rate]) -> SQLiteBucket:
+    """Return the bucket in a file that all processes share; a damaged file is told of and made anew."""
+    try:
+        return _opened(path, rates)
+    except sqlite3.DatabaseError as error:
+        if re.search("locked|readonly|unable to open|full", str(error)):  # nothing is wrong with the file
+            raise
+        _log.warning("%s, which keeps the pace of requests, is damaged (%s): it is made anew", path, error)
+        for ending in ("", "-wal", "-shm"):
+            path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
+        return _opened(path, rates)
+
+
+def _opened(path: Path, rates: list[Rate]) -> SQLiteBucket:
+    bucket = _SharedBucket.init_from_file(rates, db_path=str(path), use_file_lock=True)
+    found = bucket.conn.execute("PRAGMA quick_check").fetchone()[0]
+    if found != "ok":
+        bucket.close()  # type: ignore[no-untyped-call]
+        raise sqlite3.DatabaseError(str(found))
+    return bucket
 
 
 def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -39,9 +39,10 @@ class RecordError(ValueError):
 def posts_table(records: Iterable[Mapping[str, Any]], policy: ContentPolicy) -> pd.DataFrame:
     """Return the `posts` table of records in e621's shape, ordered by id; a left-out one keeps its id and the reason.
 
-    A record may carry `problem`: why its source could not read it, or `LEFT_SEARCH`: why it is used no more, unless
-    the policy has a reason of its own. The first record of an id counts. A record without a usable id cannot be a row:
-    it is logged and skipped.
+    Beside the site's fields, a record may carry `captions` and `said` (texts that a source has found with a picture,
+    the latter for the policy alone), and `problem`: why its source could not read it, or `LEFT_SEARCH`: why it is used
+    no more, unless the policy has a reason of its own. The first record of an id counts. A record without a usable id
+    cannot be a row: it is logged and skipped.
     """
     import pyarrow as pa
 
@@ -66,8 +67,16 @@ def _row(record: Mapping[str, Any], policy: ContentPolicy) -> dict[str, Any]:
     if reason is None:
         return {"post_id": record["id"], "status": "kept", "reason": ""} | fields
     nothing: dict[str, Any] = {f"tags_{category}": [] for category in CATEGORY_NAMES}
-    nothing |= {"tags_other": [], "locked_tags": [], "sources": []}
+    nothing |= {"tags_other": [], "locked_tags": [], "sources": [], "captions": [], "said": []}
+    nothing["file_url"] = _own_file(record)
     return {"post_id": record["id"], "status": "dropped", "reason": str(reason)} | nothing
+
+
+def _own_file(record: Mapping[str, Any]) -> str | None:
+    """Return where a person's own picture lies, so that they find it; addresses on the web are not kept."""
+    file = record.get("file")
+    url = file.get("url") if isinstance(file, Mapping) else None
+    return url if _is_text(url) and str(url).startswith("file:") else None
 
 
 def refused(posts: pd.DataFrame, policy: ContentPolicy) -> dict[int, str]:
@@ -87,6 +96,8 @@ def records_of(posts: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "rating": row["rating"],
             "tags": {category: row.get(f"tags_{category}") for category in (*CATEGORY_NAMES, "other")},
             "locked_tags": row.get("locked_tags"),
+            "said": row.get("said"),
+            "sources": row.get("sources"),
             "file": {"url": row["file_url"], "md5": row["md5"] if isinstance(row["md5"], str) else None},
         }
 
@@ -112,6 +123,8 @@ def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
         **{f"tags_{name}": by_category.get(name, []) for name in CATEGORY_NAMES},
         "tags_other": other,
         "locked_tags": _strings(record, "locked_tags"),
+        "captions": _strings(record, "captions"),
+        "said": _strings(record, "said"),
     }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ti_pipeline.e621.search_values import Interval
 
 __all__ = [
+    "TAG_LIMIT",
     "Group",
     "Has",
     "Number",
@@ -35,6 +36,7 @@ __all__ = [
     "Term",
     "Text",
     "Wildcard",
+    "counted_terms",
     "parse_search",
 ]
 
@@ -176,6 +178,11 @@ def parse_search(text: str, *, aliases: Mapping[str, str] | None = None, now: da
         reading.warnings.append(f"the search has {reading.counted} tags; the site itself takes {TAG_LIMIT}")
     order, ascending = reading.order or ("random" if reading.seed is not None else "id", False)
     return Search(where, order, ascending, reading.limit, reading.seed, tuple(reading.warnings))
+
+
+def counted_terms(text: str) -> int:
+    """Return how many of the site's 40 terms a search uses; brackets and what the site leaves out do not count."""
+    return sum(word not in _BRACKETS and _UNCOUNTED.fullmatch(word) is None for word in _WORD.findall(text))
 
 
 @dataclass

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from ti_pipeline.files import sha256_of, write_atomically
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ti_pipeline.e621.client import E621Client
+    from ti_pipeline.progress import Progress
 
 __all__ = ["INDEX", "SiteExport", "SiteExportError", "fetch_file", "fetch_index", "read_index"]
 
@@ -39,7 +38,12 @@ class SiteExport:
 
 def fetch_index(client: E621Client, folder: Path) -> dict[str, SiteExport]:
     """Return the site's exports by name; the list is kept in `folder`. Raises `SiteExportError`."""
-    _download(client, f"{client.url}/{INDEX}", folder / INDEX)
+    from ti_pipeline.e621.client import DownloadError
+
+    try:
+        client.download(f"{client.url}/{INDEX}", folder / INDEX)
+    except DownloadError as error:
+        raise SiteExportError(f"{client.url}/{INDEX}: {error}") from error
     listed = read_index(folder / INDEX)
     return {e.name: SiteExport(e.name, urljoin(f"{client.url}/", e.url), e.checksum, e.size) for e in listed.values()}
 
@@ -62,22 +66,14 @@ def read_index(path: Path) -> dict[str, SiteExport]:
     return {name: SiteExport(name, url, checksum.lower(), size) for name, url, checksum, size in found}
 
 
-def fetch_file(client: E621Client, export: SiteExport, target: Path) -> None:
-    """Store an export's file under `target` once it is whole and has the stated sha256. Raises `SiteExportError`."""
-    with write_atomically(target) as aside:
-        _download(client, export.url, aside, export.size)
-        found = sha256_of(aside)
-        if found != export.checksum:
-            raise SiteExportError(
-                f"{export.url} has not the sha256 that the site states ({found}, stated {export.checksum}); "
-                "run again later"
-            )
+def fetch_file(client: E621Client, export: SiteExport, target: Path, progress: Progress | None = None) -> None:
+    """Store an export's file under `target` once it is whole and has the stated sha256. Raises `SiteExportError`.
 
-
-def _download(client: E621Client, url: str, target: Path, size: int | None = None) -> None:
+    A download that broke off is gone on with in the next run. `progress` is told of bytes.
+    """
     from ti_pipeline.e621.client import DownloadError
 
     try:
-        client.download(url, target, size=size)
+        client.download(export.url, target, size=export.size, sha256=export.checksum, progress=progress)
     except DownloadError as error:
-        raise SiteExportError(f"{url}: {error}") from error
+        raise SiteExportError(f"{export.url}: {error}; run again, and it goes on from there") from error

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ti_pipeline.studies import Study
     from ti_pipeline.study_evaluation import Dimension, Grid, Version
 
-__all__ = ["ACROSS", "GridPlan", "plan_grids", "with_versions"]
+__all__ = ["ACROSS", "GridPlan", "best_steps", "plan_grids", "with_versions"]
 
-ACROSS = "best"  # in the place of a variant: the last checkpoints of several
+ACROSS = "best"  # in the place of a variant: the best checkpoints of several
 _VERSIONS = ("variant", "version")
 _SETTINGS = ("sampler", "steps", "cfg")
 _ASKED = ("question", "unwanted", "seed", *_SETTINGS, "size")
@@ -45,21 +45,40 @@ class GridPlan:
         return next(self.images.itertuples())
 
 
-def plan_grids(study: Study, images: pd.DataFrame) -> Iterator[GridPlan]:
-    """Yield a study's grids from its `evaluation_images`, or from what `with_versions` made of them."""
+def plan_grids(
+    study: Study,
+    images: pd.DataFrame,
+    *,
+    best: Mapping[str, int] | None = None,
+    references: pd.DataFrame | None = None,
+) -> Iterator[GridPlan]:
+    """Yield a study's grids from its `evaluation_images`, or from what `with_versions` made of them.
+
+    Where variants stand against each other, each shows the step that `best` names (the last one, if it names none), and
+    the `references` (`reference_images`) stand above them.
+    """
     import pandas as pd
 
     marked = images if "is_version" in images else images.assign(study=study.name, is_version=False)
     own = marked[~marked.is_version]
-    last = own[own.step == own.groupby("variant").step.transform("max")]
+    last = own.groupby("variant").step.max()
+    chosen = own[own.step == own.variant.map(last.to_dict() | dict(best or {}))]
     for grid in study.evaluation.all_grids(own.variant.nunique()):
         sides = (grid.y, grid.x)
-        shown = own if "checkpoint" in sides else last
+        shown = own if "checkpoint" in sides else chosen
+        if "variant" in sides and references is not None:
+            shown = pd.concat([references.assign(study=study.name, is_version=False), chosen])
         if "version" in sides:
-            shown = pd.concat([last, marked[marked.is_version]])
+            shown = pd.concat([chosen, marked[marked.is_version]])
         if grid.axes:
             shown = shown[shown.axis.isin(grid.axes)]
         yield from _of_grid(study, grid, shown)
+
+
+def best_steps(board: pd.DataFrame) -> dict[str, int]:
+    """Return the step of each variant's best checkpoint overall, from a `leaderboard` table."""
+    overall = board[(board.axis == "overall") & board.candidate].sort_values("rank")
+    return {str(row.variant): int(row.step) for row in overall.drop_duplicates("variant").itertuples()}
 
 
 def with_versions(study: Study, images: pd.DataFrame, others: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
@@ -126,11 +145,11 @@ def _of_grid(study: Study, grid: Grid, shown: pd.DataFrame) -> Iterator[GridPlan
 
 def _labels(images: pd.DataFrame, side: Dimension, sides: Sequence[Dimension]) -> list[str]:
     """Return what a cell's row or column is called."""
-    with_cfg = "cfg" not in sides
+    with_cfg, bases = "cfg" not in sides, images.base.nunique()
     made: dict[str, Callable[[Any], str]] = {
         "value": lambda row: str(row.value),
         "checkpoint": lambda row: str(row.checkpoint),
-        "variant": lambda row: str(row.checkpoint),
+        "variant": lambda row: str(row.checkpoint) if row.variant or bases == 1 else f"{row.checkpoint} ({row.base})",
         "version": lambda row: f"{row.study}/{row.checkpoint}",
         "seed": lambda row: f"seed {row.seed}",
         "sampler": lambda row: f"{row.sampler}, {row.steps} steps" + (f", CFG {row.cfg:g}" if with_cfg else ""),

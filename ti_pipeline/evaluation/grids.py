@@ -8,6 +8,7 @@ the cells (`sampler`).
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import re
@@ -19,7 +20,7 @@ from ti_pipeline.evaluation.lettering import SMALLEST, height_of, line_height, w
 from ti_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -175,10 +176,11 @@ def write_grids(
         name = f"xy_grid-{number:04d}-{plan.first.seed}-{_safe(f'{plan.variant} {plan.first.prompt}')}"
         labels = _labels(plan, f"{title} · {plan.fixed} · {_bases(plan)} · {date}", scores)
         paths = _files(plan, root)
-        chunks = _chunks(plan, labels, paths, fingerprint)
         tile = int(plan.images["size"].max())
-        files = [_write(draw_grid(paths, labels, tile=tile), root / folder / f"{name}.png", chunks)]
-        files += _write_tiles(paths, labels, tile, root / folder / name, chunks)
+        whole = _Piece(labels, paths, plan.rows, plan.columns)
+        told = functools.partial(_chunks, plan, fingerprint)
+        files = [_write(draw_grid(paths, labels, tile=tile), root / folder / f"{name}.png", told(whole))]
+        files += _write_tiles(whole, tile, root / folder / name, told)
         webp = root / folder / f"{name}.webp"
         written |= {*files, webp}
         rows.append(
@@ -247,25 +249,36 @@ def _bases(plan: GridPlan) -> str:
     return "base " + ", ".join(dict.fromkeys(map(str, plan.images.base)))
 
 
-def _chunks(plan: GridPlan, labels: Labels, paths: Sequence[Sequence[Path | None]], fingerprint: str) -> dict[str, str]:
-    """Return a grid's texts: those of its first picture, with what differs between the cells."""
+@dataclass(frozen=True)
+class _Piece:
+    """A grid or a part of it: its labels, its pictures [rows][columns], and the places of the plan that it shows."""
+
+    labels: Labels
+    paths: Sequence[Sequence[Path | None]]
+    rows: Sequence[str]
+    columns: Sequence[str]
+
+
+def _chunks(plan: GridPlan, fingerprint: str, piece: _Piece) -> dict[str, str]:
+    """Return the texts of a grid or a part of it: those of its first picture, with what differs between its cells."""
     from PIL import Image
 
-    first = next((path for line in paths for path in line if path is not None and path.exists()), None)
+    first = next((path for line in piece.paths for path in line if path is not None and path.exists()), None)
     text = ""
     if first is not None:
         with Image.open(first) as picture:
             text = str(picture.info.get("parameters", ""))
-    hashes = dict(zip(plan.images.checkpoint, plan.images.embedding_sha256, strict=True))
+    shown = plan.images[plan.images.row.isin(piece.rows) & plan.images.column.isin(piece.columns)]
+    hashes = dict(zip(shown.checkpoint, shown.embedding_sha256, strict=True))
     sides = {
         "Script": "X/Y/Z plot",
         "X Type": _TYPES[plan.grid.x],
-        "X Values": _line(plan.columns),
+        "X Values": _line(piece.columns),
         "Y Type": _TYPES[plan.grid.y],
-        "Y Values": _line(plan.rows),
+        "Y Values": _line(piece.rows),
         "Embedding hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes.items()),
     }
-    return {"parameters": infotext_with(text, sides), "Title": labels.title, "ti_study": fingerprint}
+    return {"parameters": infotext_with(text, sides), "Title": piece.labels.title, "ti_study": fingerprint}
 
 
 def _line(values: Sequence[str]) -> str:
@@ -290,29 +303,31 @@ def _write(grid: Image.Image, path: Path, chunks: Mapping[str, str]) -> Path:
     return write_png(grid, path, chunks)
 
 
-def _write_tiles(
-    paths: Sequence[Sequence[Path | None]], labels: Labels, tile: int, stem: Path, chunks: Mapping[str, str]
-) -> list[Path]:
+def _write_tiles(whole: _Piece, tile: int, stem: Path, told: Callable[[_Piece], dict[str, str]]) -> list[Path]:
     """Write a grid whose cells were made smaller in pieces of full size; return their paths."""
-    rows, columns = len(labels.rows), len(labels.columns)
+    rows, columns = len(whole.rows), len(whole.columns)
     if math.isqrt(_MOST_PIXELS // (rows * columns)) >= tile:
         return []
     across = max(1, min(columns, math.isqrt(_TILE_PIXELS) // tile))
     down = max(1, min(rows, _TILE_PIXELS // (across * tile * tile)))
+    corners = [(top, left) for top in range(0, rows, down) for left in range(0, columns, across)]
     written = []
-    for number, (top, left) in enumerate(
-        ((top, left) for top in range(0, rows, down) for left in range(0, columns, across)), start=1
-    ):
-        part = Labels(
-            title=f"{labels.title} · part {number}",
-            rows=labels.rows[top : top + down],
-            columns=labels.columns[left : left + across],
-            notes=[line[left : left + across] for line in labels.notes[top : top + down]],
-        )
-        cells = [line[left : left + across] for line in paths[top : top + down]]
+    for number, (top, left) in enumerate(corners, start=1):
+        part = _part(whole, number, slice(top, top + down), slice(left, left + across))
         path = stem.with_name(f"{stem.name}-part-{number:02d}.png")
-        written.append(write_png(draw_grid(cells, part, tile=tile), path, chunks))
+        written.append(write_png(draw_grid(part.paths, part.labels, tile=tile), path, told(part)))
     return written
+
+
+def _part(whole: _Piece, number: int, down: slice, across: slice) -> _Piece:
+    labels = Labels(
+        title=f"{whole.labels.title} · part {number}",
+        rows=whole.labels.rows[down],
+        columns=whole.labels.columns[across],
+        notes=[line[across] for line in whole.labels.notes[down]],
+    )
+    paths = [line[across] for line in whole.paths[down]]
+    return _Piece(labels, paths, whole.rows[down], whole.columns[across])
 
 
 def _safe(text: str) -> str:

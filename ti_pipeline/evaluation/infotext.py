@@ -1,7 +1,7 @@
 """Infotext: the `parameters` text that A1111 writes into pictures and other tools read back.
 
-Prompt (may span lines), `Negative prompt: …` (left out if empty), then one line of `Key: value` pairs. Values with a
-comma, colon or line break are quoted as JSON.
+Prompt (may span lines), `Negative prompt: …` (also if it is empty: ComfyUI imports no text without that line), then
+one line of `Key: value` pairs. Values with a comma, colon or line break are quoted as JSON.
 """
 
 from __future__ import annotations
@@ -28,11 +28,7 @@ _NEGATIVE = "Negative prompt:"
 
 def infotext(prompt: str, negative: str, settings: Mapping[str, object]) -> str:
     """Return the text of one picture; `settings` in the order in which they should stand."""
-    lines = [prompt]
-    if negative:
-        lines.append(f"{_NEGATIVE} {negative}")
-    lines.append(_pairs(settings))
-    return "\n".join(lines)
+    return "\n".join([prompt, f"{_NEGATIVE} {negative}", _pairs(settings)])
 
 
 def infotext_with(text: str, settings: Mapping[str, object]) -> str:

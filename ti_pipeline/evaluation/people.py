@@ -3,8 +3,10 @@
 Strengths: Bradley & Terry (1952), a tie counted as half a win for each, with a normal prior on the log-strengths
 (standard deviation `PRIOR`). Without a prior a checkpoint that won or lost every vote, or never met the others, has no
 strength at all; with it, such a checkpoint has a wide interval. Intervals are Laplace's: normal, from the curvature at
-the maximum. Agreement of raters: Krippendorff's alpha (2004) for names without order, which allows raters who saw
-different pictures. Not here: the votes' files (`votes`), or the automatic ranking (`statistics`).
+the maximum, of what votes can tell: the difference from the mean of those that met. The level that all of them share
+is told by the prior alone, and no number of votes would narrow it (Firth & de Menezes 2004).
+Agreement of raters: Krippendorff's alpha (2004) for names without order, which allows raters who saw different
+pictures. Not here: the votes' files (`votes`), or the automatic ranking (`statistics`).
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class Agreement:
 def bradley_terry(wins: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return log-strengths [n] and their standard errors [n] from wins [n, n]: row over column, ties as halves.
 
-    Newton's method on the penalised log-likelihood, which is strictly concave, so the maximum is the only one.
+    Both are of differences from the mean of the group that met, directly or through others; who met nobody is its own
+    group, has strength 0 and the prior's width. Newton's method on the penalised log-likelihood, which is strictly
+    concave, so the maximum is the only one.
     """
     import numpy as np
 
@@ -68,7 +72,21 @@ def bradley_terry(wins: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
         strengths = strengths + np.clip(step, -1, 1)
         if np.abs(step).max() < 1e-12:
             break
-    return strengths, np.sqrt(np.diag(np.linalg.inv(curve)))
+    from_mean = np.eye(count) - _share_of_group(meetings > 0)
+    spread_of_all = from_mean @ np.linalg.inv(curve) @ from_mean.T
+    alone = meetings.sum(axis=1) == 0
+    errors = np.where(alone, PRIOR, np.sqrt(np.maximum(np.diag(spread_of_all), 0.0)))
+    return from_mean @ strengths, errors
+
+
+def _share_of_group(met: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return what takes the mean over each one's group: those that met, directly or through others."""
+    import numpy as np
+    from scipy.sparse.csgraph import connected_components
+
+    _, group = connected_components(met, directed=False)
+    same = (group[:, None] == group[None, :]).astype("float64")
+    return np.asarray(same / same.sum(axis=1, keepdims=True))
 
 
 def groups_that_met(votes: pd.DataFrame) -> list[list[str]]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     # Encoded prompts, one row each, by embeddings, clip skip, what is done with long ones, and text.
     TextStates = dict[tuple[Any, ...], States]
 
-__all__ = ["Suite", "draw_pictures", "drawn_batches", "render_suites"]
+__all__ = ["Suite", "draw_pictures", "drawn_batches", "render_suites", "scheduler_settings"]
 
 # Text chunks of a picture: which cell it is, and the state of the study that asked for it.
 _CELL, _STUDY = "ti_cell", "ti_study"
@@ -155,19 +155,31 @@ def _noise(generators: list[torch.Generator], shape: tuple[int, ...], base: Base
     return base.put(torch.cat(drawn))
 
 
-def _scheduler(base: Base, sampler: str, steps: int) -> Any:
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler
+def scheduler_settings(sampler: str, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return diffusers' class of a sampler, and what to give its `from_config` beside a base's scheduler `config`.
 
-    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "DDIM": (DDIMScheduler, {}),
-        "Euler a": (EulerAncestralDiscreteScheduler, {}),
-        "DPM++ 2M Karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
-    }
-    kind, settings = kinds[sampler]
+    Configurations saved by other classes lack fields, or have some that mean another sampler. What is set is what
+    diffusers' own Stable Diffusion pipelines repair (`steps_offset` 1, `clip_sample` off: latents are no pixels and go
+    beyond 1); where nothing is said, the last step goes to the schedule's first noise level, as those models were made.
+    """
+    if sampler == "DDIM":
+        repaired = {"clip_sample": False, "set_alpha_to_one": config.get("set_alpha_to_one", False)}
+        return "DDIMScheduler", repaired | {"steps_offset": 1}
+    if sampler == "Euler a":
+        return "EulerAncestralDiscreteScheduler", {"steps_offset": 1}
+    spacing = {"use_karras_sigmas": True, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+    solver = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint", "use_lu_lambdas": False}
+    return "DPMSolverMultistepScheduler", solver | spacing | {"steps_offset": 1}
+
+
+def _scheduler(base: Base, sampler: str, steps: int) -> Any:
+    import diffusers
+
+    kind, settings = scheduler_settings(sampler, base.scheduler_config)
     with warnings.catch_warnings():
         # diffusers turns tensors into arrays in a way that NumPy 2 announces the end of.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        scheduler = kind.from_config(base.scheduler_config, **settings)
+        scheduler = getattr(diffusers, kind).from_config(base.scheduler_config, **settings)
         scheduler.set_timesteps(steps, device=base.device)
     return scheduler
 
@@ -180,7 +192,7 @@ def _encode(cells: Sequence[Cell], base: Base, vectors: Vectors, known: TextStat
     from ti_pipeline.inversion.conditioning import encode_prompts, joined
 
     def states(cell: Cell, text: str) -> States:
-        named = ((cell.token, cell.embedding_sha256), *cell.others)
+        named = cell.named
         key = (named, cell.clip_skip, cell.long_prompts, text)
         if key not in known:
             if len(known) >= _MOST_TEXTS:
@@ -205,8 +217,10 @@ def _chunks(cell: Cell, suite: Suite, base: Base) -> dict[str, str]:
 
 
 def _settings(cell: Cell, base: Base) -> dict[str, object]:
-    """Return the settings line in A1111's order; Clip skip only above 1."""
-    hashes = ((cell.token, cell.embedding_sha256), *cell.others)
+    """Return the settings line in A1111's order; Clip skip only above 1.
+
+    RNG says where the noise was drawn: without it, A1111 takes the GPU's and draws another picture.
+    """
     return {
         "Steps": cell.steps,
         "Sampler": cell.sampler,
@@ -216,7 +230,8 @@ def _settings(cell: Cell, base: Base) -> dict[str, object]:
         "Model hash": base.identity[:10],
         "Model": base.name,
         **({"Clip skip": cell.clip_skip} if cell.clip_skip > 1 else {}),
-        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in hashes),
+        "RNG": "CPU",
+        "TI hashes": ", ".join(f"{name}: {sha256[:12]}" for name, sha256 in cell.named),
         "Checkpoint": cell.checkpoint,
     }
 

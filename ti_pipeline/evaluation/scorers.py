@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.batches import computed_batches
-from ti_pipeline.evaluation.similarity import copies, diversity, kid_parts, similarity_to
+from ti_pipeline.evaluation.references import HELD_OUT
+from ti_pipeline.evaluation.similarity import (
+    copies,
+    diversity,
+    kid_parts,
+    nearness,
+    nearness_among,
+    sameness,
+    similarity_to,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +31,13 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from ti_pipeline.evaluation.tagger_judge import TaggerJudge
     from ti_pipeline.studies import Axis, BaseModelSource
 
-__all__ = ["Scorer", "ScorerError", "load_scorer", "score_images", "scorer_identity"]
+__all__ = ["Scorer", "ScorerError", "held_out_rows", "load_scorer", "place_of_model", "score_images", "scorer_identity"]
 
 _BATCH = 32
+_FLAT = 2.0  # of 255: less deviation in every channel is a picture of one colour
 _KID_PICTURES = 10  # on each side: with fewer the distance is mostly noise
 # CLIP's own, for folders that bring no preprocessor_config.json.
 _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -41,7 +52,8 @@ class Scorer:
     """A CLIP or SigLIP model with its tokenizer, and how it wants its pictures and texts.
 
     CLIP was trained on the middle of pictures and texts as long as they are, SigLIP on whole pictures squeezed into a
-    square and texts filled up to `context` tokens.
+    square and texts filled up to `context` tokens. A model that sees pictures only (`eyes`) has no tokenizer. Pictures
+    are made so large that their shorter side has `edge` pixels (`size` if unset), then cut to `size`.
     """
 
     model: Any
@@ -53,6 +65,7 @@ class Scorer:
     fills_up: bool = False
     context: int = 77
     resample: int = 3  # Pillow's number; bicubic
+    edge: int | None = None
 
     def image_features(
         self, pictures: Sequence[Path | Image.Image], progress: Callable[[int, int, str], None] | None = None
@@ -99,7 +112,7 @@ class Scorer:
         from PIL import Image
 
         rgb = _opened(picture) if isinstance(picture, Path) else picture.convert("RGB")
-        factor = self.size / min(rgb.size)
+        factor = (self.edge or self.size) / min(rgb.size)
         wide, high = (self.size if self.squeezes else max(self.size, round(side * factor)) for side in rgb.size)
         rgb = rgb.resize((wide, high), Image.Resampling(self.resample))
         left, top = (wide - self.size) // 2, (high - self.size) // 2
@@ -131,13 +144,7 @@ def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
     import torch
     from transformers import PreTrainedConfig
 
-    if source.file is not None or (source.folder is None and source.hub is None):
-        raise ScorerError("evaluation.scorer wants a `folder` with a CLIP or SigLIP model, or a `hub` id")
-    place: Path | str = source.hub or ""
-    if source.folder is not None:
-        place = folder / Path(os.path.expandvars(source.folder)).expanduser()
-        if not (place / "config.json").is_file():
-            raise ScorerError(f"evaluation.scorer: {place} holds no CLIP or SigLIP model (no config.json)")
+    place = place_of_model(source, folder=folder, field="evaluation.scorer", kinds="CLIP or SigLIP")
     try:
         kind = PreTrainedConfig.get_config_dict(place, revision=source.revision)[0].get("model_type")
         if kind not in ("clip", "siglip"):
@@ -169,6 +176,18 @@ def load_scorer(source: BaseModelSource, *, folder: Path) -> Scorer:
         context=int(model.config.text_config.max_position_embeddings),
         resample=int(settings.get("resample", 3)),
     )
+
+
+def place_of_model(source: BaseModelSource, *, folder: Path, field: str, kinds: str) -> Path | str:
+    """Return the folder or hub id of a model of transformers. Raises `ScorerError` where there can be none."""
+    if source.file is not None or (source.folder is None and source.hub is None):
+        raise ScorerError(f"{field} wants a `folder` with a {kinds} model, or a `hub` id")
+    if source.folder is None:
+        return str(source.hub)
+    place = folder / Path(os.path.expandvars(source.folder)).expanduser()
+    if not (place / "config.json").is_file():
+        raise ScorerError(f"{field}: {place} holds no {kinds} model (no config.json)")
+    return place
 
 
 def _parts(kind: str, place: Path | str, revision: str | None) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -216,6 +235,8 @@ def score_images(
     references: Sequence[Path],
     trained: Sequence[Path] = (),
     embeddings: Sequence[str] = (),
+    likeness: Scorer | None = None,
+    tagger: TaggerJudge | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pd.DataFrame:
     """Return the `evaluation_scores` table of rendered pictures.
@@ -223,7 +244,9 @@ def score_images(
     Metrics per picture: `match` (1 if the asked value wins among its axis' values, else 0) and `probability` (its
     softmax share), on axes with several values: with a single one there is nothing it could be mistaken for; on axes
     judged by `tags`, the share of the prompt's tags that show (see `_tag_rows`) but for names of further `embeddings`;
-    `concept`, the mean cosine similarity to `references` (pictures of what was to be learned), where there are any;
+    on axes judged by the `tagger`, whether the value's tags show to it (`match`);
+    where there are `references` (pictures of what was to be learned), `near` and `sameness` (see `similarity`), as the
+    model `likeness` sees them, or the scorer itself; `broken`, 1 for a picture of one colour;
     `prompt`, the cosine similarity to the prompt without the embedding's name; `diversity` among the seeds of a prompt;
     and where there are pictures `trained` on, `training`, the mean cosine similarity to them, `copy` and, with enough
     of them, `kid` (see `similarity`).
@@ -238,14 +261,18 @@ def score_images(
     _require_known_values(images, axes)
     images = images.reset_index(drop=True)
     seen = scorer.image_features([root / str(path) for path in images.path], progress)
-    parts = []
+    parts = [_rows(images, "broken", [_broken(root / str(path)) for path in images.path])]
     if references:
-        alike = similarity_to(seen, scorer.image_features(list(references)))
-        parts.append(_rows(images, "concept", alike.tolist()))
+        eyes = likeness or scorer
+        looked = seen if eyes is scorer else eyes.image_features([root / str(path) for path in images.path], progress)
+        parts += _likeness_rows(images, looked, eyes.image_features(list(references)))
     for name, axis in axes.items():
         if not (images.axis == name).any():
             continue
-        if axis.judge == "tags":
+        if axis.judge == "tagger" and tagger is not None:
+            of_axis = images[images.axis == name]
+            parts.append(tagger.rows(of_axis, [_opened(root / str(path)) for path in of_axis.path], name, axis))
+        elif axis.judge == "tags":
             parts.append(_tag_rows(images, seen, name, axis, scorer, embeddings))
         elif len(axis.values) > 1:
             parts += _choices(images, seen, name, axis, scorer)
@@ -265,6 +292,43 @@ def _rows(
     read = pd.array(list(read_as or [None] * len(images)), dtype="str")
     made = images.assign(metric=metric, score=pd.array(list(scores), dtype="Float64"), read_as=read)
     return made[made.score.notna()].astype({"score": "float64"})
+
+
+def _likeness_rows(images: pd.DataFrame, seen: torch.Tensor, references: torch.Tensor) -> list[pd.DataFrame]:
+    same = [name for name in ("checkpoint", "seed", "sampler", "steps", "cfg", "size", "clip_skip") if name in images]
+    groups = list(images[same].itertuples(index=False, name=None))
+    # Different prompts: the same one may be asked on two axes, and then draws the same picture.
+    asked = images[["prompt", "negative"]] if "prompt" in images else images[["axis", "value"]]
+    alike = sameness(seen, groups, list(asked.itertuples(index=False, name=None)))
+    return [_rows(images, "near", nearness(seen, references).tolist()), _rows(images, "sameness", alike)]
+
+
+def held_out_rows(pictures: Sequence[Path], names: Sequence[str], scorer: Scorer, *, what: str) -> pd.DataFrame:
+    """Return what the concept's own `pictures` reach among themselves: `near` and `sameness`, as `score_images` does.
+
+    `names` tell the pictures apart, `what` says which they are. Fewer than two are nothing to go by: no rows.
+    """
+    import pandas as pd
+
+    from ti_pipeline.schemas import TABLES
+
+    columns = [column.name for column in TABLES["evaluation_scores"].columns]
+    if len(pictures) < 2:
+        return TABLES["evaluation_scores"].empty()
+    features = scorer.image_features(list(pictures))
+    alike = (features.sum(dim=0) @ features.T - 1) / (len(features) - 1)
+    rows = pd.DataFrame({"cell": list(names)}).assign(
+        variant="", checkpoint=HELD_OUT, step=0, axis=HELD_OUT, value=what, seed=0
+    )
+    parts = [_rows(rows, "near", nearness_among(features).tolist()), _rows(rows, "sameness", alike.tolist())]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _broken(path: Path) -> float:
+    """Return 1 for a picture of (nearly) one colour, which is what failed numbers and black safety images are."""
+    import numpy as np
+
+    return float(np.asarray(_opened(path), dtype=np.float32).std(axis=(0, 1)).max() < _FLAT)
 
 
 def _prompt_rows(images: pd.DataFrame, seen: torch.Tensor, axes: Mapping[str, Axis], scorer: Scorer) -> pd.DataFrame:

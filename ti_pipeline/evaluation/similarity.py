@@ -1,7 +1,7 @@
-"""Similarity: what pictures have in common with each other, with what was trained on, and with their prompts.
+"""Similarity: what pictures have in common with each other, with the concept's own, and with what was trained on.
 
-Measures on unit features of a CLIP model, a number per picture. Not here: which value wins (`scorers`), or what follows
-for checkpoints (`statistics`).
+Measures on unit features of a model that sees pictures, a number per picture. Not here: which value wins (`scorers`),
+or what follows for checkpoints (`likeness`, `statistics`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,68 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["copies", "diversity", "kid_parts", "similarity_to"]
+__all__ = ["copies", "diversity", "kid_parts", "nearness", "nearness_among", "sameness", "similarity_to"]
 
 
 def similarity_to(seen: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """Return the mean cosine similarity of pictures [n, width] to references [m, width], float32 [n]."""
     return (seen @ references.T).mean(dim=1)
+
+
+def nearness(seen: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
+    """Return pictures' mean cosine similarity [n] to the nearer half of m references that they are none of.
+
+    The nearer half, in the manner of nearest neighbours in precision and recall for generated pictures (Kynkäänniemi
+    et al. 2019): a picture of the concept at sea need not resemble the ones in a bedroom, and a single freak among the
+    references decides nothing. Averaged over leaving out each reference in turn, so that it compares with
+    `nearness_among`, where a picture has one reference less. Raises `ValueError` without references.
+    """
+    count = references.shape[0]
+    if count == 0:
+        raise ValueError("there is no nearness to no pictures")
+    half = _half(count)
+    found = (seen @ references.T).topk(min(half + 1, count), dim=1).values
+    mean = found[:, :half].mean(dim=1)
+    # One of the nearer half is left out in `half` of `count` cases; the next one then takes its place.
+    return mean + (found[:, -1] - mean) / count if count > half else mean
+
+
+def nearness_among(references: torch.Tensor) -> torch.Tensor:
+    """Return the same for pictures [m] of the concept itself, each held against the others.
+
+    Raises `ValueError` for fewer than two.
+    """
+    import torch
+
+    if len(references) < 2:
+        raise ValueError("there is no nearness among fewer than two pictures")
+    alike = references @ references.T
+    alike.fill_diagonal_(-torch.inf)
+    return alike.topk(_half(len(references)), dim=1).values.mean(dim=1)
+
+
+def _half(count: int) -> int:
+    """Return how many of `count - 1` pictures are the nearer half."""
+    return max(1, count // 2)
+
+
+def sameness(seen: torch.Tensor, groups: Sequence[Hashable], prompts: Sequence[Hashable]) -> list[float | None]:
+    """Return each picture's mean cosine similarity to those of its group that were asked for something else.
+
+    Groups are the pictures of one checkpoint with one seed: 1 means that it draws the same whatever is asked. None for
+    a picture whose group has no other prompt.
+    """
+    import torch
+
+    kinds = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    texts = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    of = torch.tensor([kinds[group] for group in groups])
+    says = torch.tensor([texts[prompt] for prompt in prompts])
+    found: list[float | None] = []
+    for place in range(len(seen)):
+        others = (of == of[place]) & (says != says[place])
+        found.append(float((seen[others] @ seen[place]).mean()) if bool(others.any()) else None)
+    return found
 
 
 def diversity(seen: torch.Tensor, groups: Sequence[Hashable]) -> list[float | None]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.votes import Vote
 from ti_pipeline.files import fingerprint
+from ti_pipeline.study_evaluation import NAME_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,6 +38,7 @@ class Picture:
     axis: str
     value: str
     seed: int
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Question:
         """Return what the pictures should show."""
         first = self.pictures[0]
         return f"{first.axis}: {first.value}" if self.kind == "pair" else first.axis
+
+    @property
+    def prompts(self) -> list[str]:
+        """Return the prompts of the pictures, each once, without the names that would tell checkpoints apart."""
+        return list(dict.fromkeys(picture.prompt for picture in self.pictures))
 
     @property
     def cells(self) -> frozenset[str]:
@@ -150,7 +157,9 @@ def sheet_questions(images: pd.DataFrame, names: Sequence[str], *, seed: int, ra
 
 
 def _picture(row: Any) -> Picture:
-    return Picture(str(row.checkpoint), str(row.cell), str(row.path), str(row.axis), str(row.value), int(row.seed))
+    prompt = str(row.prompt).replace(str(row.token), NAME_MARK)
+    about = (str(row.checkpoint), str(row.cell), str(row.path), str(row.axis), str(row.value), int(row.seed))
+    return Picture(*about, prompt)
 
 
 class Sitting:

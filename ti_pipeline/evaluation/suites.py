@@ -7,34 +7,39 @@ otherwise), and each value takes its place. Not here: rendering (`sampler`), or 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ti_pipeline.files import fingerprint
 from ti_pipeline.study_evaluation import NAME_MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
     from ti_pipeline.studies import Axis, Study
-    from ti_pipeline.study_evaluation import Commonest
+    from ti_pipeline.study_evaluation import Commonest, Evaluation
 
 __all__ = [
+    "Asked",
     "Cell",
     "SuiteError",
     "axes_of",
     "axes_shown",
     "cells_for",
+    "cells_of",
     "chosen_checkpoints",
     "commonest_tags",
     "prompt_tags",
+    "questions",
     "replaced",
 ]
 
 # Where a study's own ranking has too few: the seed log's, picked by popularity on the site.
 _SPECIES = ["domestic dog", "wolf", "tiger", "lion", "dragon"]
+_DRAWING = "2"  # raise it when the same cell would get other pixels or other texts
 _GROUP_SHARE = 0.9  # a name whose special cases make up this much of its pictures says nothing beside them
 
 
@@ -70,12 +75,17 @@ class Cell:
     others: tuple[tuple[str, str], ...] = ()
 
     @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """Return the names that prompts use with the sha256 of their embeddings' files; a reference has no own one."""
+        return ((self.token, self.embedding_sha256), *self.others) if self.token else self.others
+
+    @property
     def cell(self) -> str:
         """Return 16 hex digits that change whenever the picture would, or its place in the suite.
 
         The place counts too: the same picture may be asked for on two axes, and both are rows.
         """
-        return fingerprint(asdict(self))[:16]
+        return fingerprint({"drawing": _DRAWING} | asdict(self))[:16]
 
 
 def axes_of(
@@ -198,38 +208,59 @@ def cells_for(
     will really be computed with. Raises `SuiteError` for what `chosen_checkpoints` and `replaced` refuse.
     """
     suite, variant = study.evaluation, study.variant(variant_name)
-    return [
-        Cell(
-            variant=variant_name,
-            checkpoint=str(row.checkpoint),
-            step=int(row.step),
-            axis=axis,
-            value=value,
-            seed=seed,
-            sampler=sampler.name,
-            steps=sampler.steps,
-            cfg=sampler.cfg,
-            size=size,
-            prompt=prompt,
-            negative=negative,
-            token=str(variant.token),
-            embedding_sha256=str(row.sha256),
-            clip_skip=clip_skip,
-            long_prompts=suite.long_prompts,
-            base_identity=base_identity,
-            precision=precision,
-            others=_named(f"{prompt} {negative}", others or {}),
-        )
+    asked = [
+        Asked(variant_name, str(row.checkpoint), int(row.step), str(variant.token), str(row.sha256), *question)
         for row in chosen_checkpoints(checkpoints, suite.checkpoints).itertuples()
-        for axis, value, prompt, negative in _questions(axes, str(variant.token))
-        for sampler in suite.samplers
-        for size in suite.sizes
-        for clip_skip in suite.clip_skips or [variant.clip_skip]
-        for seed in suite.seeds
+        for question in questions(axes, str(variant.token))
     ]
+    skips = suite.clip_skips or [variant.clip_skip]
+    return list(cells_of(suite, asked, base_identity, clip_skips=skips, others=others, precision=precision))
 
 
-def _questions(axes: Mapping[str, Axis], token: str) -> Iterator[tuple[str, str, str, str]]:
+class Asked(NamedTuple):
+    """A question to a checkpoint, whatever the seed and the sampler; without an embedding, the names are empty."""
+
+    variant: str
+    checkpoint: str
+    step: int
+    token: str
+    embedding_sha256: str
+    axis: str
+    value: str
+    prompt: str
+    negative: str
+
+
+def cells_of(
+    suite: Evaluation,
+    asked: Iterable[Asked],
+    base_identity: str,
+    *,
+    clip_skips: Sequence[int],
+    others: Mapping[str, str] | None = None,
+    precision: str = "fp32",
+) -> Iterator[Cell]:
+    """Yield the cells of questions: each × samplers × sizes × CLIP skips × seeds."""
+    for question in asked:
+        named = _named(f"{question.prompt} {question.negative}", others or {})
+        for sampler, size, clip_skip, seed in itertools.product(suite.samplers, suite.sizes, clip_skips, suite.seeds):
+            yield Cell(
+                **question._asdict(),
+                seed=seed,
+                sampler=sampler.name,
+                steps=sampler.steps,
+                cfg=sampler.cfg,
+                size=size,
+                clip_skip=clip_skip,
+                long_prompts=suite.long_prompts,
+                base_identity=base_identity,
+                precision=precision,
+                others=named,
+            )
+
+
+def questions(axes: Mapping[str, Axis], token: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield axis, value, prompt and negative prompt of every question, `token` in the embedding's place."""
     for name, axis in axes.items():
         for value in axis.values:
             yield name, value, *replaced(axis, value, token)

@@ -329,7 +329,12 @@ def _require_kind(name: str, pipeline: Any, place: Path) -> None:
     takes, makes = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if takes != makes:
         raise BaseModelError(f"{field}: the UNet takes {takes} channels, but the autoencoder makes {makes}; {_KINDS}")
-    predicts = pipeline.scheduler.config.prediction_type
+    predicts, noise = (pipeline.scheduler.config.get(key) for key in ("prediction_type", "beta_schedule"))
+    if noise is None:
+        raise BaseModelError(
+            f"{field}: its {type(pipeline.scheduler).__name__} says nothing of the noise that the UNet was trained with"
+            " (no `beta_schedule`): put the scheduler_config.json of the model it was made from into its place"
+        )
     if predicts not in {"epsilon", "v_prediction"}:
         raise BaseModelError(f"{field}: the UNet predicts {predicts!r}, not epsilon or v_prediction; {_KINDS}")
 

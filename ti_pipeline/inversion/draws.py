@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     import numpy as np
     import torch
+    from numpy.typing import NDArray
 
-__all__ = ["generator", "normal", "pictures_of", "prompt_of", "steps_per_epoch"]
+__all__ = ["generator", "normal", "pictures_of", "prompt_of", "spread_timesteps", "steps_per_epoch"]
+
+_GOLDEN = (5**0.5 - 1) / 2
 
 What = Literal["order", "timestep", "noise", "latent", "prompt", "validation", "offset", "start"]
 _NUMBERS: dict[What, int] = {
@@ -45,6 +48,20 @@ def normal(rng: np.random.Generator, *shape: int) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
+
+def spread_timesteps(seed: int, first: int, count: int, levels: int) -> NDArray[np.int64]:
+    """Return the timesteps of samples `first` to `first + count` of a training, each below `levels`, spread evenly.
+
+    Multiples of the golden ratio modulo 1, from a start that the seed draws: any run of samples, in a batch or over
+    updates, is spread over all timesteps more evenly than independent draws are (Weyl's sequence; Kuipers and
+    Niederreiter 1974, chapter 2), and each sample alone is as likely to get any one.
+    """
+    import numpy as np
+
+    start = generator(seed, "timestep").random()
+    places = (start + np.arange(first, first + count, dtype=np.float64) * _GOLDEN) % 1.0
+    return (places * levels).astype(np.int64)
 
 
 def steps_per_epoch(shapes: Sequence[int], batch_size: int, accumulation: int) -> int:

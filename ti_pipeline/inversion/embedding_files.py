@@ -138,9 +138,11 @@ def save_safetensors(path: Path | str, embedding: Embedding, metadata: Mapping[s
 def save_diffusers(path: Path | str, embedding: Embedding, metadata: Mapping[str, str] | None = None) -> None:
     """Write the same with the embedding's name as the key: diffusers takes it for the token, no `token=` needed.
 
+    In lower case, and so it has to stand in prompts there: of a token with a capital letter diffusers takes the first
+    vector alone, without a word (CLIP's tokenizer lower-cases what it adds, diffusers looks for it as it was given).
     Raises `EmbeddingFileError` like `save_pt`.
     """
-    _write_safetensors(Path(path), embedding.name, embedding, metadata or {})
+    _write_safetensors(Path(path), embedding.name.lower(), embedding, metadata or {})
 
 
 def _write_safetensors(path: Path, key: str, embedding: Embedding, metadata: Mapping[str, str]) -> None:

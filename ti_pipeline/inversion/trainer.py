@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.inversion.conditioning import chunks_of, encode_tokens, prompt_tokens
-from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of
+from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of, spread_timesteps
 from ti_pipeline.inversion.processes import ALONE
 
 if TYPE_CHECKING:
@@ -240,7 +240,10 @@ def _chosen(run: Run, done: int, micro: int) -> list[int]:
 
 
 def _timesteps(run: Run, done: int, micro: int, levels: int) -> Any:
-    return generator(run.seed, "timestep", done, micro).integers(levels, size=run.variant.batch_size)
+    size = run.variant.batch_size
+    if run.variant.timesteps == "spread":
+        return spread_timesteps(run.seed, (done * run.variant.gradient_accumulation + micro) * size, size, levels)
+    return generator(run.seed, "timestep", done, micro).integers(levels, size=size)
 
 
 def _noised(

@@ -86,7 +86,7 @@ def make_plan(job: VariantJob, *, precision: str | None = None) -> Plan:
     identity = base_identity(job.variant.base, job.base_source, folder=job.base_folder)
     shown = ["post_id", "split", "sha256", "caption", "stage", *(["alpha_sha256"] * job.variant.masked_loss)]
     data = fingerprint(rows[shown].values.tolist())
-    recipe = job.variant.model_dump(mode="json", exclude={"note"})
+    recipe = job.variant.decisive()
     way, asked = _way_and_end(recipe, rows)
     decides = {
         "method": METHOD,

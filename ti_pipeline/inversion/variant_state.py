@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.inversion.conditioning import prompt_tokens
+from ti_pipeline.inversion.directional import DirectionError, Turning, of_length, require_near
 from ti_pipeline.inversion.draws import generator, normal, steps_per_epoch
 from ti_pipeline.inversion.schedules import LearningRate, parse_learning_rate
 
@@ -73,7 +74,8 @@ class Run:
     initial: torch.Tensor
     average: torch.Tensor | None  # moving average of the vectors, where the variant asks for one
     longest: float | None  # limit of a vector's norm
-    optimizer: torch.optim.Optimizer
+    length: float | None  # what every vector's norm is, where only directions are trained
+    optimizer: torch.optim.Optimizer | Turning
     rate: LearningRate
     latents: list[torch.Tensor] | None  # scaled samples of `latents: once | deterministic`; None samples at each step
     spans: list[Span]
@@ -111,7 +113,8 @@ class Run:
         """
         import torch
 
-        initial = initial_vectors(base, variant, folder=folder)
+        length = _mean_norm(base) if variant.optimizer == "directional" else None
+        initial = _initial(base, variant, folder, length)
         vectors = initial.clone().requires_grad_(True)
         spans = _spans(variant, train)
         return cls(
@@ -123,7 +126,8 @@ class Run:
             initial=initial,
             average=initial.clone() if variant.ema_decay else None,
             longest=variant.max_norm and variant.max_norm * _mean_norm(base),
-            optimizer=_optimizer(key, variant, vectors),
+            length=length,
+            optimizer=Turning(vectors, length=length) if length else _optimizer(key, variant, vectors),
             rate=_rate(variant, spans[-1].stop),
             latents=_fixed_latents(base, variant, train),
             spans=spans,
@@ -154,7 +158,9 @@ class Run:
     @property
     def result(self) -> torch.Tensor:
         """What a checkpoint holds now: the vectors, or their moving average, [n, width] without gradient."""
-        return self.vectors.detach() if self.average is None else self.average
+        if self.average is None:
+            return self.vectors.detach()
+        return self.average if self.length is None else of_length(self.average, self.length)
 
     @property
     def ended(self) -> bool:
@@ -306,6 +312,20 @@ def _optimizer(key: str, variant: Variant, vectors: torch.Tensor) -> torch.optim
         ) from error
     optimizer: torch.optim.Optimizer = kind([vectors], lr=1.0, weight_decay=0.0)
     return optimizer
+
+
+def _initial(base: Base, variant: Variant, folder: Path | None, length: float | None) -> torch.Tensor:
+    """Return the start, brought to `length` where there is one. Raises `StartError` if it cannot be."""
+    initial = initial_vectors(base, variant, folder=folder)
+    if length is None:
+        return initial
+    field = {"text": "initializer", "vocabulary": "start", "file": "initializer_file"}[variant.start]
+    try:
+        if variant.start == "file":
+            require_near(initial, length)
+        return of_length(initial, length)
+    except DirectionError as error:
+        raise StartError(f"{field}: {error}") from error
 
 
 def initial_vectors(base: Base, variant: Variant, *, folder: Path | None = None) -> torch.Tensor:

@@ -6,13 +6,14 @@ The metadata block follows Hugging Face's model card specification (hub docs, "M
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.decision import in_words, rule_of
 from ti_pipeline.publishing.attribution import artists_counted
+from ti_pipeline.publishing.examples import diffusers_code, drawn_again
 from ti_pipeline.publishing.untrusted import markdown_text
 from ti_pipeline.publishing.verdict import boards, place_of, verdict
 
@@ -29,7 +30,10 @@ _TAGS = ["stable-diffusion", "stable-diffusion-diffusers", "textual_inversion", 
 
 @dataclass(frozen=True)
 class Released:
-    """What is released: the checkpoint's row of the `embedding` table, its resolved variant, its attribution."""
+    """What is released: the checkpoint's row of the `embedding` table, its resolved variant, its attribution.
+
+    `examples` are rows of `evaluation_images` by axis whose pictures are released with it.
+    """
 
     token: str
     variant_name: str
@@ -38,12 +42,13 @@ class Released:
     attribution: pd.DataFrame
     pt_path: str
     safetensors_path: str
+    examples: dict[str, Any]
     has_preview: bool
     has_losses: bool
 
 
-def render_card(results: StudyResults, released: Released, *, license_name: str | None = None) -> str:
-    """Return the card as Markdown with a YAML block; no licence is claimed unless `license_name` gives one."""
+def render_card(results: StudyResults, released: Released) -> str:
+    """Return the card as Markdown with a YAML block; no licence is claimed unless the study gives one."""
     import jinja2
     from markupsafe import Markup
 
@@ -60,25 +65,28 @@ def render_card(results: StudyResults, released: Released, *, license_name: str 
     )
     text = (files("ti_pipeline.publishing") / "templates" / "card.md.j2").read_text(encoding="utf-8")
     # Names and paths of ours go into code as they are: studies.Token and studies.Name allow no character of markup.
+    shown_again = drawn_again(released.examples, int(released.checkpoint.vectors))
+    base = results.study.base_models[released.variant.base]
     plain = {
-        "metadata": _metadata(results, released, license_name),
+        "metadata": _metadata(results, released),
+        "diffusers_token": released.token.lower(),
         "token": released.token,
         "pt": released.pt_path,
         "safetensors": released.safetensors_path,
-        "base_hub": json.dumps(results.study.base_models[released.variant.base].hub or "path of the base model"),
-        # diffusers counts the layers left out, web UIs the layer used, from the end.
-        "code_clip_skip": f", clip_skip={released.variant.clip_skip - 1}" if released.variant.clip_skip > 1 else "",
+        "code": diffusers_code(base, released, shown_again),
     }
-    marked = {key: Markup(value) for key, value in plain.items()}  # noqa: S704 - see above
+    marked: dict[str, Any] = {key: Markup(value) for key, value in plain.items()}  # noqa: S704 - see above
+    marked["examples"] = [Markup(axis) for axis in released.examples]  # noqa: S704 - see above
     return str(environment.from_string(text).render(marked | _facts(results, released)))
 
 
-def _metadata(results: StudyResults, released: Released, license_name: str | None) -> str:
+def _metadata(results: StudyResults, released: Released) -> str:
     import yaml
 
-    base = results.study.base_models[released.variant.base]
+    base, license_name = results.study.base_models[released.variant.base], results.study.release.license
     block: dict[str, Any] = {"license": license_name} if license_name else {}
-    block |= {"base_model": base.hub} if base.hub else {}
+    published = base.published_as or base.hub
+    block |= {"base_model": published} if published else {}
     block |= {
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
@@ -90,7 +98,7 @@ def _metadata(results: StudyResults, released: Released, license_name: str | Non
 
 def _public_name(source: BaseModelSource) -> str:
     """Return a model's hub id, or its file or folder without the path: that is the maker's own business."""
-    return source.hub or PureWindowsPath(place_of(source)).name  # reads both kinds of slashes
+    return source.published_as or source.hub or PureWindowsPath(place_of(source)).name  # reads both kinds of slashes
 
 
 def _facts(results: StudyResults, released: Released) -> dict[str, Any]:
@@ -107,6 +115,7 @@ def _facts(results: StudyResults, released: Released) -> dict[str, Any]:
         "verdict": verdict(results),
         "scorer": _public_name(study.evaluation.scorer),
         "measured": measured,
+        "rule": in_words(rule_of(study)["prefer"]),
         "trained_on": int((attribution.split == "train").sum()),
         "held_out": int((attribution.split == "validation").sum()),
         "ratings": ", ".join(sorted(map(str, ratings.unique()))) or "unknown",

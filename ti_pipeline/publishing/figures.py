@@ -38,8 +38,8 @@ def axis_plots(results: StudyResults) -> dict[str, Picture]:
     board = results.leaderboard
     plots = {}
     for axis in dict.fromkeys(map(str, board.axis)):
-        best = board[(board.axis == axis) & board.best].iloc[0]
-        alt = f"{axis}: mean scores of checkpoints with 95 % intervals; {best.checkpoint} leads with {best.score:.3f}"
+        first = board[(board.axis == axis) & (board["rank"] == 1)].iloc[0]
+        alt = f"{axis}: scores of checkpoints with 95 % intervals; {first.checkpoint} leads with {first.score:.3f}"
         plots[axis] = picture(leaderboard_plot(board, axis), alt)
     return plots
 
@@ -50,7 +50,7 @@ def score_by_step(results: StudyResults) -> Picture | None:
 
     if results.leaderboard.empty:
         return None
-    variants = ", ".join(dict.fromkeys(map(str, results.leaderboard.variant)))
+    variants = ", ".join(dict.fromkeys(map(str, results.leaderboard.variant[results.leaderboard.candidate])))
     return picture(steps_plot(results.leaderboard), f"overall score against updates, one line per variant: {variants}")
 
 

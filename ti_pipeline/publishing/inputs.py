@@ -39,6 +39,8 @@ class StudyResults:
     training_set: pd.DataFrame
     evaluation_grids: pd.DataFrame
     votes: pd.DataFrame
+    reference_images: pd.DataFrame
+    reference_scores: pd.DataFrame
     leaderboard: pd.DataFrame
     vocabularies: dict[str, pd.DataFrame]
     captions: dict[str, pd.DataFrame]

@@ -3,8 +3,9 @@
 Here: which files it has, building it aside, verifying it. Not here: the card's words (`card`), file layouts of
 embeddings (`inversion.embedding_files`), uploading.
 
-The two embedding files have one name, so each lies in a folder of its own, `a1111/` and `safetensors/`: side by side,
-ComfyUI would take the one and A1111 the other.
+Every program of today takes the one file in `safetensors/`. The `.pt` for those of before 2023 has the same name, so
+it lies in a folder that begins with a dot: InvokeAI's scan of a whole folder passes such by, and would else list two
+models of one name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from ti_pipeline.files import sha256_of
 from ti_pipeline.publishing.attribution import attribution_csv, attribution_table, curations_of
 from ti_pipeline.publishing.card import Released, render_card
+from ti_pipeline.publishing.examples import PICTURES, examples_of, write_linked
+from ti_pipeline.publishing.recipe import cleaned_recipe
 from ti_pipeline.publishing.verdict import verdict
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class ReleaseInfo:
     best_checkpoint: str
 
 
-def write_release(results: StudyResults, folder: Path, *, license_name: str | None = None) -> ReleaseInfo:
+def write_release(results: StudyResults, folder: Path) -> ReleaseInfo:
     """Write the best checkpoint's release to `folder`/<token>-<step> and return it.
 
     It is built aside, verified by reading it back, and renamed. A release of this name with the same files is left
@@ -59,7 +62,7 @@ def write_release(results: StudyResults, folder: Path, *, license_name: str | No
         shutil.rmtree(leftover)
     aside = folder / f".{uuid.uuid4().hex[:12]}{_ASIDE}"
     try:
-        _fill(aside, results, released, embedding, license_name)
+        _fill(aside, results, released, embedding)
         verify_release(aside)
         _require_same_vectors(aside, released, embedding)
         final = _settle(aside, folder, f"{released.token}-{released.checkpoint.step}")
@@ -75,11 +78,11 @@ def _chosen(results: StudyResults) -> tuple[Released, Embedding]:
     decision = verdict(results)
     if decision is None:
         raise ReleaseError(f"study {results.study.name}: nothing was measured; run the jobs evaluate and compare first")
-    best, study = decision.best, results.study
+    best, study = decision.first, results.study
     table = results.embeddings.get(best.variant)
     rows = [] if table is None else [row for row in table.itertuples() if row.checkpoint == best.checkpoint]
     if not rows:
-        raise ReleaseError(f"checkpoint {best.checkpoint} is best but no longer in the embedding table; run evaluate")
+        raise ReleaseError(f"checkpoint {best.checkpoint} is first but no longer in the embedding table; run evaluate")
     path = results.root / str(rows[0].safetensors_path)
     if not path.is_file() or sha256_of(path) != rows[0].sha256:
         raise ReleaseError(f"{path} is gone or was changed since training; run the job train again")
@@ -91,44 +94,57 @@ def _chosen(results: StudyResults) -> tuple[Released, Embedding]:
         variant=variant,
         checkpoint=rows[0],
         attribution=attribution_table(results.provenance, results.training_set, curations_of(study, [best.variant])),
-        pt_path=f"a1111/{token}.pt",
+        pt_path=f".a1111/{token}.pt",
         safetensors_path=f"safetensors/{token}.safetensors",
+        examples=examples_of(results, best.variant, best.checkpoint),
         has_preview=_preview(results, best.variant) is not None,
         has_losses=best.variant in results.losses,
     )
     return released, dataclasses.replace(load_embedding(path), name=token)
 
 
-def _preview(results: StudyResults, variant: str) -> Path | None:
-    """Return the first grid of the variant's checkpoints, or None when there is none."""
-    grids = results.evaluation_grids
-    paths = [results.root / str(path) for path in grids.path[grids.variant == variant]]
-    return next((path for path in paths if path.is_file()), None)
+def _preview(results: StudyResults, variant: str) -> tuple[Path, str] | None:
+    """Return the first grid of the variant's checkpoints with its axis, or None when there is none."""
+    grids = results.evaluation_grids[results.evaluation_grids.variant == variant]
+    found = ((results.root / str(row.path), str(row.axis)) for row in grids.itertuples())
+    return next(((path, axis) for path, axis in found if path.is_file()), None)
 
 
-def _fill(
-    folder: Path, results: StudyResults, released: Released, embedding: Embedding, license_name: str | None
-) -> None:
+def _fill(folder: Path, results: StudyResults, released: Released, embedding: Embedding) -> None:
     from ti_pipeline.inversion.embedding_files import save_pt, save_safetensors
 
     folder.mkdir()
     save_pt(folder / released.pt_path, embedding)
     save_safetensors(folder / released.safetensors_path, embedding, _origin(results, released))
     texts = {
-        "README.md": render_card(results, released, license_name=license_name),
+        "README.md": render_card(results, released),
         "attribution.csv": attribution_csv(released.attribution),
-        "study.yaml": results.study_text,
+        "study.yaml": results.study_text if results.study.release.recipe == "full" else cleaned_recipe(results.study),
     }
     losses = results.losses.get(released.variant_name)
     if losses is not None:
         texts["losses.csv"] = losses.to_csv(index=False, lineterminator="\n")
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode("utf-8"))
-    preview = _preview(results, released.variant_name)
-    if preview is not None:
-        shutil.copyfile(preview, folder / "preview.png")
+    _add_pictures(folder, results, released)
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in _files_in(folder)]
     (folder / CHECKSUMS).write_bytes("".join(lines).encode("utf-8"))
+
+
+def _add_pictures(folder: Path, results: StudyResults, released: Released) -> None:
+    """Add one picture an axis and the first grid; their texts name the released file, so that programs find it."""
+    sha256 = sha256_of(folder / released.safetensors_path)
+    for axis, row in released.examples.items():
+        write_linked(results.root / str(row.path), folder / PICTURES / f"{axis}.png", row, sha256)
+    preview = _preview(results, released.variant_name)
+    if preview is None:
+        return
+    path, axis = preview
+    row = released.examples.get(axis)
+    if row is None:
+        shutil.copyfile(path, folder / "preview.png")
+    else:
+        write_linked(path, folder / "preview.png", row, sha256)
 
 
 def _origin(results: StudyResults, released: Released) -> dict[str, str]:

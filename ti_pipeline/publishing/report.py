@@ -13,15 +13,19 @@ import hashlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.evaluation.decision import in_words, rule_of
 from ti_pipeline.evaluation.people import groups_that_met
+from ti_pipeline.evaluation.references import HELD_OUT
+from ti_pipeline.evaluation.runs import TRAINED_ON
 from ti_pipeline.files import write_atomically
-from ti_pipeline.publishing import attribution, figures, sections
+from ti_pipeline.publishing import attribution, figures, first_screen, sections
 from ti_pipeline.publishing.pairs import contenders, pairwise
 from ti_pipeline.publishing.pictures import PICTURE_BYTES
 from ti_pipeline.publishing.strips import strip_groups
 from ti_pipeline.publishing.untrusted import visible, web_address
 from ti_pipeline.publishing.verdict import (
     OVERALL,
+    beside,
     boards,
     measures,
     mismatches,
@@ -39,7 +43,8 @@ if TYPE_CHECKING:
     import jinja2
 
     from ti_pipeline.publishing.inputs import StudyResults
-    from ti_pipeline.publishing.verdict import Standing
+    from ti_pipeline.publishing.pairs import Meeting
+    from ti_pipeline.publishing.verdict import Standing, Verdict
     from ti_pipeline.tagging.advice import Advice
 
 __all__ = ["render_report", "write_report"]
@@ -120,6 +125,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
     spent += sum(len(strip.data) for group in strips for strip in group.strips.values())
     grids, lost = figures.grids(results, spent=spent)
     board, decided = boards(results), verdict(results)
+    meetings = pairwise(results, contenders(board.get(OVERALL, [])))
     advice = sections.vector_advice(results, CLIP_TOKENIZER)
     curations = sections.curation_facts(results)
     return plots | {
@@ -127,10 +133,12 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "results": results,
         "overall": OVERALL,
         "verdict": decided,
-        "preview": next((group for group in strips if decided and decided.best.checkpoint in group.strips), None),
         "boards": board,
+        "beside": {axis: beside(results, axis) for axis in board},
+        "rule": in_words(rule_of(study)["prefer"]),
         "intervals": {axis: _intervals(rows) for axis, rows in board.items()},
-        "meetings": pairwise(results, contenders(board.get(OVERALL, []))),
+        "meetings": meetings,
+        **_first_screen(results, decided, meetings),
         "strips": strips,
         "checkpoints": list(dict.fromkeys(row.checkpoint for row in board.get(OVERALL, []))),
         "mismatches": _by_axis(results),
@@ -154,6 +162,37 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "commands": sections.commands(results),
         "warnings": [*results.warnings, *lost, *too_many, *_own_warnings(results, advice, curations)],
         **_attribution(results),
+    }
+
+
+def _first_screen(results: StudyResults, decided: Verdict | None, meetings: list[Meeting]) -> dict[str, Any]:
+    """Return what the template's first screen shows beside the verdict."""
+    shown: dict[str, Any] = {
+        "compared_pictures": [],
+        "own_pictures": None,
+        "points": [],
+        "gains": [],
+        "first_scores": [],
+    }
+    shown |= {"undecided": [], "uncounted": [], "stand_in": False, "likeness_judge": None}
+    shown |= {"field": first_screen.FIELD, "ticks": first_screen.ticks()}
+    if decided is None:
+        return shown
+    board, suite = results.leaderboard, results.study.evaluation
+    axes = board[board.axis.isin(decided.axes)]
+    apart = axes[axes.candidate & (axes.p < 1) & ~axes.tied & (axes["rank"] > 1)]
+    own = results.reference_scores[results.reference_scores.checkpoint == HELD_OUT]
+    of_first = board[board.checkpoint == decided.first.checkpoint].set_index("axis")
+    return shown | {
+        "compared_pictures": first_screen.before_and_after(results, decided.first.checkpoint),
+        "own_pictures": first_screen.own_pictures(results, decided.first.variant),
+        "points": first_screen.points(results),
+        "gains": first_screen.gains(results, decided, meetings),
+        "first_scores": [(name, of_first.loc[name]) for name in ("obedience", "likeness") if name in of_first.index],
+        "undecided": [axis for axis in decided.axes if axis not in set(apart.axis)] if decided.compared > 1 else [],
+        "uncounted": sorted(set(axes.axis[~axes.counted])),
+        "stand_in": bool((own.value == TRAINED_ON).any()),
+        "likeness_judge": place_of(suite.likeness) if suite.likeness else None,
     }
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ti_pipeline.evaluation.comparison import LIKENESS, OBEDIENCE, OVERALL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
@@ -18,12 +20,15 @@ if TYPE_CHECKING:
     from ti_pipeline.studies import BaseModelSource
 
 __all__ = [
+    "OVERALL",
+    "Beside",
     "Measures",
     "Mismatches",
     "Standing",
     "ValueCount",
     "ValueMismatches",
     "Verdict",
+    "beside",
     "boards",
     "measures",
     "mismatches",
@@ -35,14 +40,13 @@ __all__ = [
     "verdict",
 ]
 
-OVERALL = "overall"
-
 
 @dataclass(frozen=True)
 class Standing:
     """A checkpoint's row on one axis of the leaderboard; `low` and `high` bound the 95 % interval of `score`.
 
-    `behind` is its distance from the best of the axis, with its interval and the p value of the comparison.
+    `behind` is its distance from the first of the axis, with its interval and the p value of the comparison; both hold
+    for all pairs of the axis at once.
     """
 
     axis: str
@@ -59,25 +63,50 @@ class Standing:
     behind_high: float
     p: float
     rank: int
+    best: bool
     tied: bool
     pareto: bool
     overfit: bool
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The best checkpoint overall, with what a person must know to trust it or not."""
+class Beside:
+    """A row of the leaderboard that is not ranked: a reference (`excluded` is None), or left out for a reason."""
 
-    best: Standing
+    axis: str
+    checkpoint: str
+    score: float
+    low: float
+    high: float
+    pictures: int
+    excluded: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision overall, with what a person must know to trust it or not.
+
+    `first` is the first in rank; it is `best` only if it has learned the concept beyond chance. `tells` is the smallest
+    difference of overall scores that these pictures tell in four of five studies.
+    """
+
+    first: Standing
     runner_up: Standing | None
     tied: list[Standing]
-    pareto: list[Standing]  # beaten by no other on every axis at once
+    pareto: list[Standing]  # the best, and those that beat it in obedience or in likeness beyond chance
     overfit: list[Standing]
+    excluded: list[Beside]
+    tells: float
     compared: int
     pictures: int
     axes: list[str]
     scorer: str
     by_axis: list[tuple[Standing, int]]  # the leader of each axis, and how many others are tied with it
+
+    @property
+    def best(self) -> Standing | None:
+        """Return the best checkpoint, None where none has learned."""
+        return self.first if self.first.best else None
 
     @property
     def clear(self) -> bool:
@@ -205,13 +234,34 @@ def peoples_agreements(results: StudyResults) -> list[Agreement]:
 
 def standings(results: StudyResults, axis: str) -> list[Standing]:
     """Return an axis of the leaderboard, best first."""
-    rows = results.leaderboard[results.leaderboard.axis == axis].sort_values("rank")
-    return [_standing(row) for row in rows.itertuples()]
+    rows = results.leaderboard[(results.leaderboard.axis == axis) & results.leaderboard["rank"].notna()]
+    return [_standing(row) for row in rows.sort_values("rank").itertuples()]
+
+
+def beside(results: StudyResults, axis: str) -> list[Beside]:
+    """Return what stands on an axis of the leaderboard without being ranked: who was left out, then the references."""
+    rows = results.leaderboard[(results.leaderboard.axis == axis) & results.leaderboard["rank"].isna()]
+    return [
+        Beside(
+            axis=axis,
+            checkpoint=str(row.checkpoint),
+            score=float(row.score),
+            low=float(row.low),
+            high=float(row.high),
+            pictures=int(row.pictures),
+            excluded=str(row.excluded) if row.candidate else None,
+        )
+        for row in rows.sort_values("candidate", ascending=False, kind="stable").itertuples()
+    ]
 
 
 def boards(results: StudyResults) -> dict[str, list[Standing]]:
-    """Return every axis of the leaderboard, each best first; `overall` comes before the single axes."""
-    axes = sorted(dict.fromkeys(map(str, results.leaderboard.axis)), key=lambda axis: axis != OVERALL)
+    """Return every board, each best first; `overall`, `obedience` and `likeness` come before the single axes."""
+    order = [OVERALL, OBEDIENCE, LIKENESS]
+    axes = sorted(
+        dict.fromkeys(map(str, results.leaderboard.axis)),
+        key=lambda axis: order.index(axis) if axis in order else len(order),
+    )
     return {axis: standings(results, axis) for axis in axes}
 
 
@@ -231,6 +281,7 @@ def _standing(row: Any) -> Standing:
         behind_high=float(row.behind_high),
         p=float(row.p),
         rank=int(row.rank),
+        best=bool(row.best),
         tied=bool(row.tied),
         pareto=bool(row.pareto),
         overfit=bool(row.overfit),
@@ -242,18 +293,18 @@ def verdict(results: StudyResults) -> Verdict | None:
     overall = standings(results, OVERALL)
     if not overall:
         return None
-    best = overall[0]
-    single = {axis: rows for axis, rows in boards(results).items() if axis != OVERALL}
-    scores = results.evaluation_scores.get(best.variant)
-    judged = best.pictures if scores is None else int(scores.cell[scores.checkpoint == best.checkpoint].nunique())
+    board = results.leaderboard[results.leaderboard.axis == OVERALL]
+    single = {axis: rows for axis, rows in boards(results).items() if axis not in (OVERALL, OBEDIENCE, LIKENESS)}
     return Verdict(
-        best=best,
+        first=overall[0],
         runner_up=overall[1] if len(overall) > 1 else None,
         tied=[standing for standing in overall[1:] if standing.tied],
         pareto=[standing for standing in overall if standing.pareto],
         overfit=[standing for standing in overall if standing.overfit],
+        excluded=[one for one in beside(results, OVERALL) if one.excluded is not None],
+        tells=float(board.tells.iloc[0]),
         compared=len(overall),
-        pictures=judged,
+        pictures=overall[0].pictures,
         axes=list(single),
         scorer=place_of(results.study.evaluation.scorer),
         by_axis=[(rows[0], sum(row.tied for row in rows[1:])) for rows in single.values()],

@@ -34,12 +34,14 @@ def fetch_posts(
     dumps: Dumps | None = None,
     seed: int,
     ask_site: bool = True,
+    redraw: bool = False,
     progress: Progress | None = None,
 ) -> Reading:
     """Return the records of a study's source; `folder` is that of the study file, `dumps` where the site's dumps are
     (beside the answers if nowhere else).
 
-    What the site answers is kept in the folder `answers`; without `ask_site` it is taken from there. `progress` is
+    What the site answers is kept in the folder `answers`; without `ask_site` it is taken from there. A
+    random search is drawn once, and with `redraw` anew. `progress` is
     told of posts as they come; without one, a terminal shows a bar. Raises `SourceError` when the study leaves open
     where to look, and what the source's own reader raises.
     """
@@ -59,7 +61,7 @@ def fetch_posts(
     if not ask_site:
         return kept_search(source, folder=answers)
     if source.kind == "e621":
-        return search_site(source, client, folder=answers, progress=progress or Bar())
+        return search_site(source, client, folder=answers, progress=progress or Bar(), seed=seed, redraw=redraw)
     from ti_pipeline.sources.dump import Dumps, search_dump
 
     return search_dump(

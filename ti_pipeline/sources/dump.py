@@ -8,7 +8,7 @@ Not here: fetching the dump (`e621.dump_download`), converting it (`e621.export`
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from ti_pipeline.sources.reading import Reading, SourceError
 from ti_pipeline.sources.search import Found, Wanted, answered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ti_pipeline.e621.answers import PagesAside
     from ti_pipeline.e621.client import E621Client
@@ -61,9 +61,9 @@ def search_dump(
     from ti_pipeline.e621.local_search import LocalSearch
 
     wanted = Wanted.of(source)
-    search = _search(wanted, dumps)
+    search = _search(wanted, dumps, source.ratings)
     site = client()  # what it lacks is told before the dump is converted
-    dump = find_dump(_place(source, study, dumps, site))
+    dump = find_dump(_place(source, study, dumps, site, progress))
     converted = LocalSearch(convert_dump(dump, dumps.root, progress=progress))
     found = converted.find(search, seed=seed).tolist()
     if not found:
@@ -81,13 +81,15 @@ def search_dump(
     return answered(wanted, site, find, folder=folder, searched="posts dump")
 
 
-def _search(wanted: Wanted, dumps: Dumps) -> Search:
-    from ti_pipeline.e621.search_language import SearchError, parse_search
+def _search(wanted: Wanted, dumps: Dumps, ratings: Sequence[str]) -> Search:
+    """Read a search; its ratings are those of the study, also where the site's limit leaves no room to write them."""
+    from ti_pipeline.e621.search_language import Group, SearchError, Text, parse_search
 
     try:
-        return parse_search(wanted.query, aliases=dumps.aliases)
+        search = parse_search(wanted.query, aliases=dumps.aliases)
     except SearchError as error:
         raise SourceError(f"source.query: {error}") from error
+    return replace(search, where=Group((search.where, Text("rating", frozenset(ratings)))))
 
 
 def _records(hits: list[int], site: E621Client, pages: PagesAside, progress: Progress) -> list[dict[str, object]]:
@@ -103,7 +105,7 @@ def _records(hits: list[int], site: E621Client, pages: PagesAside, progress: Pro
     return [known[post_id] for post_id in hits if post_id in known]
 
 
-def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client) -> Path:
+def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client, progress: Progress) -> Path:
     """Return where the study's dump is said to be (its own paths start at the study file), or fetch the site's."""
     own, shared = (source.dump or "").strip(), (dumps.place or "").strip()
     if own:
@@ -112,4 +114,4 @@ def _place(source: E621ExportSource, study: Path, dumps: Dumps, site: E621Client
         return Path(shared).expanduser()
     from ti_pipeline.e621.dump_download import fetch_dump
 
-    return fetch_dump(site, dumps.root)
+    return fetch_dump(site, dumps.root, progress)

@@ -1,22 +1,23 @@
 """The folder source: pictures with tag sidecars as people really have them, nested and mixed.
 
-Here: which files are pictures, which sidecar belongs to which, ids. Not here: what is in a sidecar (`sidecars`), the
-policy, or copying pictures.
+Here: which files are pictures, ids, what is noted. Not here: which sidecar belongs to which and what is in it
+(`sidecars`), the policy, or copying pictures.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.sources.reading import STILLS, Reading, SourceError
-from ti_pipeline.sources.sidecars import SidecarError, read_sidecar, sidecars_of
+from ti_pipeline.sources.sidecars import SidecarError, is_read, read_sidecars, sidecars_by_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 __all__ = ["read_folder"]
 
@@ -27,57 +28,88 @@ _NAMED = 5
 def read_folder(folder: Path, *, assume_rating: str | None) -> Reading:
     """Return a record per picture below `folder`, ordered by path; hidden files and folders are passed over.
 
-    A picture without a sidecar has no tags, and is noted; one whose sidecar cannot be read carries a `problem`. The
-    rating is the sidecar's, else `assume_rating`. Ids are the sidecar's where they are whole numbers and unique,
-    else made from the relative path. md5 and size are the file's. Raises `SourceError` where there is no folder or
-    no picture in it.
+    A picture without a sidecar has no tags, and is noted; one that cannot be read, or with a sidecar that cannot be,
+    has a `problem`. Of several sidecars all are read together, and what each gave is noted. Records have beside e621's
+    fields `said`: all that the sidecars and the picture's name say, for the policy, and `captions`: texts as they
+    stand. The rating is the strictest of the sidecars', else `assume_rating`. Ids are the sidecar's where they are
+    whole numbers and unique, else made from the relative path. md5 and size are the file's. Linked folders are read,
+    each once. Raises `SourceError` where there is no folder or no picture in it.
     """
     if not folder.is_dir():
         raise SourceError(f"source.path: there is no folder {folder}; set it to the folder with your pictures")
-    files = list(_files(folder))
+    unreadable: list[str] = []
+    files = list(_files(folder, unreadable))
     pictures = [path for path in files if path.suffix.lower().lstrip(".") in STILLS | _MOVING]
     if not pictures:
         raise SourceError(f"source.path: {folder} has no pictures ({', '.join(sorted(STILLS))})")
-    there = set(files)
-    bare, crowded, used, records = [], [], set(), []
+    sidecars = sidecars_by_picture(pictures, files)
+    records, crowded, wordy = [], [], []
     for picture in pictures:
-        name = picture.relative_to(folder).as_posix()
-        sidecars = [path for path in sidecars_of(picture) if path in there]
-        used.update(sidecars)
-        bare += [] if sidecars else [name]
-        crowded += [f"{name} ({sidecars[0].name} is read)"] if len(sidecars) > 1 else []
-        records.append(_record(picture, sidecars, assume_rating))
+        record, gave = _record(picture, sidecars.get(picture, []), assume_rating)
+        records.append(record)
+        crowded += [f"{_shown(picture, folder)} ({', '.join(gave)})"] if len(gave) > 1 else []
+        wordy += [_shown(picture, folder)] if record.get("captions") and not any(record["tags"].values()) else []
     _give_ids(records, [picture.relative_to(folder).as_posix() for picture in pictures])
-    orphans = [p.relative_to(folder).as_posix() for p in files if p.suffix in {".json", ".txt"} and p not in used]
+    used = {path for paths in sidecars.values() for path in paths}
+    orphans = [_shown(path, folder) for path in files if is_read(path) and path not in used]
     notes = [
-        *_note("without a tag file, so without tags", bare),
-        *_note("with several tag files", crowded),
+        *_note("without a tag file, so without tags", [_shown(p, folder) for p in pictures if p not in sidecars]),
+        *_note("with several tag files, all of them read", crowded),
+        *_note("with sentences instead of tags, which a plan of `source: sidecar` keeps as captions", wordy),
         *_note("tag files that belong to no picture", orphans),
-        *_note("with a tag file that cannot be read", [str(r["problem"]) for r in records if "problem" in r]),
+        *_note("that cannot be used", [f"{r['file']['url']}: {r['problem']}" for r in records if "problem" in r]),
+        *_note("folders that cannot be read", unreadable),
     ]
     return Reading(records, notes)
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    for parent, folders, names in os.walk(folder):
+def _files(folder: Path, unreadable: list[str]) -> Iterator[Path]:
+    """Yield files in the order of their paths; `unreadable` is told of folders that the system does not let us see."""
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=lambda e: unreadable.append(str(e))):
+        there = Path(parent).stat()
+        if (there.st_dev, there.st_ino) in seen:  # a link back, or a second one
+            folders.clear()
+            continue
+        seen.add((there.st_dev, there.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
 
-def _record(picture: Path, sidecars: list[Path], assume_rating: str | None) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _shown(path: Path, folder: Path) -> str:
+    """Return a path for people; bytes of a name that are no text are shown as such."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def _record(picture: Path, sidecars: list[Path], assume_rating: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Return a picture's record, and what each of its sidecars gave."""
+    url = picture.resolve().as_uri()
     try:
-        data = picture.read_bytes()
-        told = read_sidecar(sidecars[0], picture) if sidecars else {}
-    except (SidecarError, OSError) as error:
-        return {"problem": f"tag file {error}" if isinstance(error, SidecarError) else f"unreadable picture: {error}"}
+        data = _content(picture)
+        told, gave = read_sidecars(sidecars)
+    except SidecarError as error:
+        return {"problem": f"tag file {error}", "file": {"url": url}}, []
+    except (OSError, ValueError) as error:
+        return {"problem": f"unreadable picture: {error}", "file": {"url": url}}, []
     file = {
         "ext": picture.suffix.lower().lstrip("."),
         "size": len(data),
         "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        "url": picture.resolve().as_uri(),
+        "url": url,
     }
-    return {"rating": assume_rating, "tags": {}, **told, "file": told.get("file", {}) | file}
+    record = {"rating": assume_rating, **told, "file": told.get("file", {}) | file}
+    return record | {"said": list(dict.fromkeys([picture.stem, *told["said"]]))}, gave
+
+
+def _content(picture: Path) -> bytes:
+    """Return a picture's bytes. Raises `ValueError` for what is no plain file (reading a pipe would never end)."""
+    try:
+        str(picture).encode()
+    except UnicodeEncodeError:
+        raise ValueError("its name is not UTF-8; rename it") from None
+    if not stat.S_ISREG(picture.stat().st_mode):
+        raise ValueError("it is no plain file")
+    return picture.read_bytes()
 
 
 def _give_ids(records: list[dict[str, Any]], names: list[str]) -> None:

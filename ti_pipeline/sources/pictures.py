@@ -144,8 +144,8 @@ def _stored(post: dict[str, Any], ext: str, root: Path, site: E621Client | None)
 
 @contextlib.contextmanager
 def _aside(root: Path, md5: str | None) -> Iterator[Path]:
-    """Yield a place for a picture that is not checked yet; by its md5, a later run finds what has come of it."""
-    aside = root / "images" / f".{md5 or uuid.uuid4().hex[:12]}"
+    """Yield a place for a picture that is not checked yet, which no other process uses."""
+    aside = root / "images" / f".{md5 or 'picture'}-{uuid.uuid4().hex[:12]}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield aside

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.files import write_atomically
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.e621.policy import ContentPolicy
 
-__all__ = ["READS", "WRITES", "purge_artist"]
+__all__ = ["READS", "WRITES", "Purged", "purge_artist"]
 
 # Folders of the data folder: those that a purge only reads, and those that it changes, in the order in which it does.
 READS = ("raw", "releases")
@@ -39,6 +40,41 @@ class _Found:
     posts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     pictures: dict[str, set[tuple[str, int]]] = field(default_factory=lambda: defaultdict(set))
     of_others: dict[str, set[tuple[str, int]]] = field(default_factory=lambda: defaultdict(set))
+
+
+@dataclass(frozen=True)
+class Purged:
+    """Tells by its path below the data folder whether a file is one that purges removed, or was made of such a one."""
+
+    items: frozenset[str]
+    pictures: frozenset[str]
+    posts: frozenset[tuple[str, int]]
+
+    @classmethod
+    def of(cls, purges: pd.DataFrame | None, but_not: pd.DataFrame | None = None) -> Purged:
+        """Return what the table `purges` says, without what an earlier reading of it said."""
+        if purges is None:
+            return cls(frozenset(), frozenset(), frozenset())
+        removed = purges[purges.done == "removed"]
+        if but_not is not None:
+            columns = ["artist", "item", "at"]
+            known = set(but_not[columns].itertuples(index=False, name=None))
+            removed = removed[[row not in known for row in removed[columns].itertuples(index=False, name=None)]]
+        of_posts = removed.dropna(subset=["post_id"])
+        return cls(
+            frozenset(removed.item),
+            frozenset(PurePosixPath(item).stem for item in removed.item[removed.kind == "picture"]),
+            frozenset((study, int(post_id)) for study, post_id in zip(of_posts.study, of_posts.post_id, strict=True)),
+        )
+
+    def __call__(self, name: str) -> bool:
+        """Tell whether the file of this name is unwanted."""
+        path = PurePosixPath(name)
+        if name in self.items or (path.parts[0] == "images" and path.stem in self.pictures):
+            return True
+        number = path.stem.partition("-")[0]
+        of_post = path.parts[0] in ("crops", "exports") and len(path.parts) > 2 and number.isdigit()
+        return of_post and (path.parts[1], int(number)) in self.posts
 
 
 def purge_artist(artist: str, *, root: Path, crops_of: Mapping[str, Sequence[str]]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["STILLS", "Reading", "SourceError"]
 
 # File types that can be a training picture; others are listed in tables with the reason why they are not used.
-STILLS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+STILLS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "mpo"})
 
 
 class SourceError(ValueError):

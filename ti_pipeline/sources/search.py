@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.e621.answers import PagesAside, read_answers, write_answers
 from ti_pipeline.e621.records import LEFT_SEARCH
+from ti_pipeline.e621.search_language import TAG_LIMIT, counted_terms
 from ti_pipeline.sources.reading import Reading, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ti_pipeline.e621.answers import KeptAnswers
     from ti_pipeline.e621.client import E621Client, Page
     from ti_pipeline.progress import Progress
     from ti_pipeline.studies import E621ExportSource, E621Source
 
-__all__ = ["Found", "Wanted", "answered", "kept_search", "search_site"]
+__all__ = ["Found", "Wanted", "answered", "kept_search", "limited_to_ratings", "search_site"]
 
+_RATING = re.compile(r"([-~]?)rating:\"?(\S).*", re.IGNORECASE)
 _LIMIT = re.compile(r"(?:^|(?<=\s))limit:(\d+)(?=\s|$)", re.IGNORECASE)
 
 
@@ -46,7 +49,7 @@ class Wanted:
             raise SourceError("source.query asks for no posts: leave out limit:0")
         if not limits or "limit" in source.model_fields_set:
             limits.append(source.limit)
-        return cls(_limited_to_ratings(query, source.ratings), min(limits))
+        return cls(limited_to_ratings(query, source.ratings), min(limits))
 
 
 @dataclass(frozen=True)
@@ -58,29 +61,88 @@ class Found:
     cut_below: int | None = None
 
 
-def search_site(source: E621Source, client: Callable[[], E621Client], *, folder: Path, progress: Progress) -> Reading:
+def search_site(
+    source: E621Source,
+    client: Callable[[], E621Client],
+    *,
+    folder: Path,
+    progress: Progress,
+    seed: int = 0,
+    redraw: bool = False,
+) -> Reading:
     """Return the records of a study's search, and keep them as they came in `folder`; `client` makes who asks.
 
     A search that broke off goes on behind its last complete page. Posts that the same search found the last time and
-    finds no more are records too, marked with why, so that nothing goes on using them. Raises `SourceError` where
-    nothing is found, and what the client raises.
+    finds no more are records too, marked with why, so that nothing goes on using them. A random search is drawn once,
+    by its own seed or `seed`, and kept: later runs ask only what has become of the drawn posts, until the search
+    changes or `redraw` asks for another draw. Raises `SourceError` where nothing is found, and what the client raises.
     """
+    from ti_pipeline.e621.client import is_random
+
     wanted, site = Wanted.of(source), client()
-    return answered(wanted, site, lambda pages: _found(wanted, site, pages, progress), folder=folder)
+    if not is_random(wanted.query):
+        return answered(wanted, site, lambda pages: _found(wanted, site, pages, progress), folder=folder)
+    kept = read_answers(_path(folder))
+    draw = 0 if kept is None else int(kept.search.get("draw", 0))
+    if kept is not None and kept.search == _identity(wanted, site, seed=seed, draw=draw) and not redraw:
+        return _drawn_before(kept, site, _path(folder), progress)
+    draw += redraw
+    own = "randseed:" in wanted.query.lower()
+    # Without a seed, each page would be another draw.
+    seeded = wanted if own else Wanted(f"{wanted.query} randseed:{seed + draw}", wanted.limit)
+    # Posts of another draw have not gone anywhere, so there is nothing to compare with.
+    return answered(
+        wanted,
+        site,
+        lambda pages: _found(seeded, site, pages, progress),
+        folder=folder,
+        compared=False,
+        seed=seed,
+        draw=draw,
+    )
+
+
+def _drawn_before(kept: KeptAnswers, client: E621Client, path: Path, progress: Progress) -> Reading:
+    """Return the posts of an earlier draw as the site shows them now."""
+    before = kept.records
+    asked = [record["id"] for record in before if LEFT_SEARCH not in record]
+    progress(0, len(asked), "posts of the draw that is kept")
+    now: dict[int, dict[str, Any]] = {}
+    for record in client.posts(asked):
+        now[record["id"]] = record
+        progress(len(now), len(asked), "posts of the draw that is kept")
+    records = [
+        record if LEFT_SEARCH in record else now.get(record["id"]) or _marked(record["id"], None) for record in before
+    ]
+    write_answers(path, kept.search, records)
+    lost = len(asked) - len(now)
+    notes = [f"the random draw of {len(before)} posts is kept; `redraw: true` of the asset posts draws anew"]
+    return Reading(records, notes + [f"{lost} of them are no longer on the site"] * (lost > 0), path)
+
+
+def _identity(wanted: Wanted, client: E621Client, **where: str | int) -> dict[str, Any]:
+    """Return what tells a kept search from others."""
+    return {"site": client.url, "query": wanted.query, "limit": wanted.limit, **where}
 
 
 def answered(
-    wanted: Wanted, client: E621Client, find: Callable[[PagesAside], Found], *, folder: Path, **where: str
+    wanted: Wanted,
+    client: E621Client,
+    find: Callable[[PagesAside], Found],
+    *,
+    folder: Path,
+    compared: bool = True,
+    **where: str | int,
 ) -> Reading:
-    """Return what `find` finds, kept in `folder` and compared with the last time.
+    """Return what `find` finds, kept in `folder` and, unless not `compared`, compared with the last time.
 
     `find` keeps complete pages aside, and is given those that are there. `where` tells searches of one query in
     several places apart. Raises `SourceError` where nothing is found.
     """
     path = _path(folder)
-    search = {"site": client.url, "query": wanted.query, "limit": wanted.limit, **where}
+    search = _identity(wanted, client, **where)
     kept = read_answers(path)
-    before = kept.records if kept is not None and kept.search == search else []
+    before = kept.records if compared and kept is not None and kept.search == search else []
     pages = PagesAside(folder, search | {"login": client.logged_in}, before=path)
     found = find(pages)
     if not found.records:
@@ -170,10 +232,34 @@ def _change(record: Mapping[str, Any]) -> tuple[Any, bool]:
     return record.get("change_seq"), LEFT_SEARCH in record
 
 
-def _limited_to_ratings(query: str, ratings: Sequence[str]) -> str:
-    """Ask only for the allowed ratings, so that the limit counts usable posts; each record is checked all the same."""
-    if re.search(r"(^|[\s~-])rating:", query, re.IGNORECASE):
+def limited_to_ratings(query: str, ratings: Sequence[str]) -> str:
+    """Return a search that asks only for the allowed ratings, so that the limit counts usable posts.
+
+    Each record is checked all the same, so a search that has as many terms as the site allows is left as it is. Raises
+    `SourceError` for one that asks for other ratings only.
+    """
+    told = [(prefix, letter) for prefix, letter in _ratings_told(query) if letter in "sqe"]
+    asked = {letter for prefix, letter in told if not prefix}
+    left_out = {letter for prefix, letter in told if prefix == "-"}
+    possible = set(ratings) - left_out
+    if len(asked) > 1 or not asked <= possible or not possible:
+        wanted_in_words = f"{', '.join(sorted(asked)) or 'any'} without {', '.join(sorted(left_out)) or 'any'}"
+        raise SourceError(
+            f"source.query leaves no rating that a post could have: it asks for {wanted_in_words}, and source.ratings "
+            f"allows {', '.join(ratings)}; change one of them"
+        )
+    if asked:
         return query
-    if len(ratings) == 1:
-        return f"{query} rating:{ratings[0]}"
-    return query + "".join(f" -rating:{letter}" for letter in "sqe" if letter not in ratings)
+    wanted = [f"rating:{letter}" for letter in ratings if len(ratings) == 1]
+    wanted = wanted or [f"-rating:{letter}" for letter in "sqe" if letter not in {*ratings, *left_out}]
+    limited = " ".join([query, *wanted])
+    return limited if counted_terms(limited) <= max(TAG_LIMIT, counted_terms(query)) else query
+
+
+def _ratings_told(query: str) -> Iterator[tuple[str, str]]:
+    """Yield prefix and first letter (the site reads no more) of each `rating:` that stands in no brackets."""
+    depth = 0
+    for word in query.split():
+        depth = max(0, depth + (word in {"(", "-(", "~("}) - (word == ")"))
+        if depth == 0 and (found := _RATING.fullmatch(word)) is not None:
+            yield found[1], found[2].lower()

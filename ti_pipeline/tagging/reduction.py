@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ti_pipeline.tagging.concept import saying_the_same, shared_and_rare
 from ti_pipeline.tagging.implications import among, redundant_uses
 from ti_pipeline.tagging.per_picture import said_uses
 
@@ -33,7 +34,8 @@ class Pool:
 
     `counts` are pictures in the study, `places` the order in captions, `listed` marks the keep list, `alive` what no
     rule has taken yet. `every_use` are all uses of all names; `uses` those of alive tags, without what `implications`
-    took from single pictures. `implied` is the implications' closure over the names, None where there is no catalog.
+    took from single pictures. `implied` is the implications' closure over the names, None where there is no catalog;
+    `lifts` is how many times commoner a tag is in the study than elsewhere, not a number where that is not known.
     """
 
     names: Sequence[str]
@@ -45,6 +47,7 @@ class Pool:
     every_use: Incidence
     uses: Incidence
     implied: Any | None
+    lifts: NDArray[np.float64]
     plan: CaptionPlan
 
     @property
@@ -105,6 +108,23 @@ def drop_list(pool: Pool) -> Taken:
     """Take tags that the plan's drop list names."""
     match = first_match(pool.plan.drop)
     return Taken({i: f"drop list: {found}" for i in pool.free.tolist() if (found := match(pool.names[i]))})
+
+
+def concept(pool: Pool) -> Taken:
+    """Take the tags of what is learned: those of the list, or for `auto` what its pictures share and others lack."""
+    asked = pool.plan.concept
+    if asked is None:
+        return Taken({})
+    free = pool.free.tolist()
+    stays: dict[int, str] = {}
+    if asked == "auto":
+        taken, stays = shared_and_rare(free, pool.counts / max(1, pool.uses.pictures), pool.lifts)
+    else:
+        match = first_match(asked)
+        taken = {i: f"concept list: {found}" for i in free if (found := match(pool.names[i]))}
+    if pool.implied is not None:
+        taken |= saying_the_same(free, taken, pool.implied, pool.names)
+    return Taken(taken, stays={i: words for i, words in stays.items() if i not in taken})
 
 
 def min_count(pool: Pool) -> Taken:
@@ -308,6 +328,7 @@ def balance(pool: Pool) -> Taken:
 RULES: tuple[tuple[str, Callable[[Pool], Taken]], ...] = (
     ("categories", categories),
     ("drop", drop_list),
+    ("concept", concept),
     ("min_count", min_count),
     ("share_window", share_window),
     ("implications", implications),

@@ -1,14 +1,18 @@
 """Taggers: tags that a picture classifier sees, from any local ONNX file with its list of tags.
 
-Known kinds: WD taggers (their `selected_tags.csv` has a column `name`, and says 9 for ratings, 4 for characters; input
-squares of 448 px, BGR, 0 to 255) and deepbooru style (one tag a line; 512 px, RGB, 0 to 1). Size, layout and range are
-read from the file where it says them. Not here: what becomes of the tags (`vocabulary`, `captions`).
+Known kinds: WD taggers (their `selected_tags.csv` has a column `name`, and says 9 for ratings; input squares of 448 px,
+BGR, 0 to 255) and deepbooru style (one tag a line, `rating:safe` for a rating; 512 px, RGB, 0 to 1). Categories are
+e621's numbers or names; in a list with rating heads they are Danbooru's, which differ in 5. A column `threshold` or
+`best_threshold` is each tag's own. Size, layout and range are read from the file where it says them. Not here: what
+becomes of the tags (`vocabulary`, `captions`, `evaluation.tagger_judge`).
 """
 
 from __future__ import annotations
 
 import csv
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ti_pipeline.tagging.seen import RATING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,11 +24,16 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import CaptionPlan
 
-__all__ = ["TaggerError", "counted_like", "tag_pictures"]
+__all__ = ["Tagger", "TaggerError", "confidences", "counted_like", "load_tagger", "tag_pictures"]
 
 _LISTS = ("selected_tags.csv", "tags.csv", "tags.txt")
-# The WD taggers' category numbers; ratings are no tags.
-_CATEGORIES = {"0": "general", "4": "character", "9": None}
+# The numbers of e621's categories, and Danbooru's where they differ.
+_CATEGORIES = dict(
+    enumerate(("general", "artist", "contributor", "copyright", "character", "species", "invalid", "meta", "lore"))
+)
+_DANBOORU = {5: "meta"}
+_RATING = "9"  # a head that says a rating is no tag
+_THRESHOLDS = ("threshold", "best_threshold")
 _AT_ONCE = 8
 
 
@@ -32,15 +41,19 @@ class TaggerError(ValueError):
     """A tagger cannot be used; the message names the file and what to do."""
 
 
-class _Tagger(NamedTuple):
-    """A loaded model: its session, its input's name, side and layout, and what its outputs mean (None: no tag)."""
+class Tagger(NamedTuple):
+    """A loaded model: its session, its input's name, side and layout, and what its outputs mean: tag and category.
+
+    `thresholds` are the list's own, by tag, where it has some.
+    """
 
     session: Any
     input_name: str
     side: int
     channels_first: bool
     bgr: bool
-    labels: list[tuple[str, str] | None]
+    labels: list[tuple[str, str]]
+    thresholds: dict[str, float]
 
 
 def tag_pictures(
@@ -57,7 +70,12 @@ def tag_pictures(
     from ti_pipeline.imaging.decode import PictureError, open_picture
     from ti_pipeline.schemas import TABLES
 
-    tagger = _load(plan, folder)
+    if plan.tagger_model is None:
+        raise TaggerError(
+            f"the tagger {plan.tagger or 'unnamed'} has no model: set `tagger_model` of the plan to its .onnx file"
+        )
+    tags = folder / plan.tagger_tags if plan.tagger_tags else None
+    tagger = load_tagger(folder / plan.tagger_model, tags, name=plan.tagger or "unnamed")
     found = images[images.status == "ok"]
     total, parts = len(found), []
     progress(0, total, "tagging")
@@ -86,15 +104,15 @@ def counted_like(frequencies: pd.DataFrame, tagger_tags: pd.DataFrame) -> pd.Dat
     return tag_frequencies(tagger_tags, posts_count=max(tagged, pictures_counted(frequencies)))
 
 
-def _load(plan: CaptionPlan, folder: Path) -> _Tagger:
-    name = plan.tagger or "unnamed"
-    if plan.tagger_model is None:
-        raise TaggerError(f"the tagger {name} has no model: set `tagger_model` of the plan to its .onnx file")
-    path = folder / plan.tagger_model
+def load_tagger(path: Path, tags: Path | None = None, *, name: str = "unnamed") -> Tagger:
+    """Load an ONNX file with its list of `tags`; without one, a list beside the model under one of the usual names.
+
+    Raises `TaggerError` if a file or onnxruntime is missing, or they do not fit each other.
+    """
     if not path.is_file():
         raise TaggerError(f"the tagger {name}: there is no file {path}")
-    list_path = _list_of(plan, folder, path)
-    labels, from_csv = _labels(list_path)
+    list_path = _list_of(name, path, tags)
+    labels, thresholds, from_csv = _labels(list_path)
     try:
         import onnxruntime
     except ImportError as error:
@@ -109,38 +127,46 @@ def _load(plan: CaptionPlan, folder: Path) -> _Tagger:
     outputs = session.get_outputs()[0].shape[-1]
     if isinstance(outputs, int) and outputs != len(labels):
         raise TaggerError(f"the tagger {name}: {path} has {outputs} outputs, {list_path} {len(labels)} tags")
-    return _Tagger(session, given.name, side, channels_first, from_csv, labels)
+    return Tagger(session, given.name, side, channels_first, from_csv, labels, thresholds)
 
 
-def _list_of(plan: CaptionPlan, folder: Path, model: Path) -> Path:
+def _list_of(name: str, model: Path, tags: Path | None) -> Path:
     """Return the file with the model's tags."""
-    if plan.tagger_tags is not None:
-        candidates = [folder / plan.tagger_tags]
-    else:
-        candidates = [model.parent / name for name in _LISTS]
+    candidates = [tags] if tags is not None else [model.parent / usual for usual in _LISTS]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        wanted = " or ".join(map(str, candidates))
-        raise TaggerError(f"the tagger {plan.tagger or 'unnamed'} has no list of tags: put it at {wanted}")
+        raise TaggerError(f"the tagger {name} has no list of tags: put it at {' or '.join(map(str, candidates))}")
     return found
 
 
-def _labels(path: Path) -> tuple[list[tuple[str, str] | None], bool]:
-    """Return (tag, category) of each output in order, None for what is no tag; and whether it is WD's kind of list."""
+def _labels(path: Path) -> tuple[list[tuple[str, str]], dict[str, float], bool]:
+    """Return (tag, category) of each output in order, the list's own thresholds, and whether it is a WD list."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".csv":
-        return [None if line.startswith("rating:") else (line, "general") for line in text.splitlines() if line], False
+        listed = [line for line in text.splitlines() if line]
+        return [(line, RATING if line.startswith(f"{RATING}:") else "general") for line in listed], {}, False
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or "name" not in rows[0]:
         raise TaggerError(f"{path} has no column `name`")
-    labels: list[tuple[str, str] | None] = []
-    for row in rows:
-        category = _CATEGORIES.get(row.get("category") or "0", "general")
-        labels.append(None if category is None else (row["name"], category))
-    return labels, True
+    danbooru = any(row.get("category") == _RATING for row in rows)
+    own = next((column for column in _THRESHOLDS if column in rows[0]), None)
+    thresholds = {row["name"]: float(row[own]) for row in rows if own is not None and row[own]}
+    return [_label(row, path, danbooru=danbooru) for row in rows], thresholds, True
 
 
-def _prepared(picture: Any, tagger: _Tagger) -> NDArray[np.float32]:
+def _label(row: dict[str, str], path: Path, *, danbooru: bool) -> tuple[str, str]:
+    said = (row.get("category") or "0").strip()
+    if said == _RATING:
+        return f"{RATING}:{row['name']}", RATING
+    if not said.isdigit():
+        if said not in _CATEGORIES.values():
+            raise TaggerError(f"{path}: {row['name']} has the category {said!r}, which is none of e621's")
+        return row["name"], said
+    known = _CATEGORIES | (_DANBOORU if danbooru else {})
+    return row["name"], known.get(int(said), "general")
+
+
+def _prepared(picture: Any, tagger: Tagger) -> NDArray[np.float32]:
     """Return a picture as the model wants it: whole, padded with white to a square, scaled."""
     import numpy as np
     from PIL import Image
@@ -154,15 +180,31 @@ def _prepared(picture: Any, tagger: _Tagger) -> NDArray[np.float32]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) if tagger.channels_first else pixels)
 
 
-def _above(tagger: _Tagger, posts: Sequence[int], inputs: NDArray[np.float32], threshold: float) -> pd.DataFrame:
-    """Run the model and return the tags that it is sure enough of; the same tag listed twice counts once."""
+def confidences(tagger: Tagger, pictures: Sequence[Any]) -> NDArray[np.float32]:
+    """Return how sure the model is of each output for each RGB picture: float32 [len(pictures), outputs]."""
+    import numpy as np
+
+    parts = []
+    for start in range(0, len(pictures), _AT_ONCE):
+        inputs = np.stack([_prepared(picture, tagger) for picture in pictures[start : start + _AT_ONCE]])
+        (found,) = tagger.session.run([tagger.session.get_outputs()[0].name], {tagger.input_name: inputs})
+        parts.append(np.asarray(found, dtype=np.float32))
+    return np.concatenate(parts)
+
+
+def _above(tagger: Tagger, posts: Sequence[int], inputs: NDArray[np.float32], threshold: float) -> pd.DataFrame:
+    """Run the model and return the tags that it is sure enough of, each once, and each picture's likeliest rating."""
     import numpy as np
     import pandas as pd
 
     (confidence,) = tagger.session.run([tagger.session.get_outputs()[0].name], {tagger.input_name: inputs})
-    wanted = np.array([label is not None for label in tagger.labels])
-    rows, columns = np.nonzero((confidence >= threshold) & wanted)
-    labels = [label or ("", "") for label in tagger.labels]
+    labels = tagger.labels
+    of_rating = np.array([category == RATING for _, category in labels])
+    wanted = (confidence >= threshold) & ~of_rating
+    if of_rating.any():  # one of them is always true, however unsure the model is
+        likeliest = np.where(of_rating, confidence, -np.inf).argmax(axis=1)
+        wanted[np.arange(len(posts)), likeliest] = True
+    rows, columns = np.nonzero(wanted)
     table = pd.DataFrame(
         {
             "post_id": np.asarray(posts, dtype=np.int64)[rows],

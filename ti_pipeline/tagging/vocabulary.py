@@ -44,7 +44,7 @@ def reduce_vocabulary(
     `frequencies` and `post_tags` are of one study. Budgets take the commonest tags of a category, ties by name; a
     budget larger than what exists keeps all. Tags of the keep list are kept whatever other rules say (the drop list
     too), and take places of their category's budget. Tags of `policy_excluded` are never kept, in no spelling.
-    Raises `VocabularyError` where a rule needs implications and there are none.
+    Raises `VocabularyError` where a rule needs implications or lifts and there are none, and where `concept` takes all.
     """
     import numpy as np
 
@@ -53,7 +53,8 @@ def reduce_vocabulary(
     require_implications(plan, implications)
     if frequencies.empty:
         return TABLES["vocabulary"].empty()
-    table = frequencies[["tag", "category", "count", "share"]]
+    require_lifts(plan, frequencies)
+    table = frequencies[["tag", "category", "count", "share", "lift"]]
     table = table.sort_values(["count", "tag"], ascending=[False, True], ignore_index=True)
     pool, matches = _pool(table, post_tags, plan, implications)
     rules, reasons = [""] * len(table), [""] * len(table)
@@ -64,12 +65,16 @@ def reduce_vocabulary(
     for rule, take in RULES:
         found = take(pool)
         pool = _apply(pool, rule, found.tags, rules, reasons, found.uses)
+        if rule == "concept" and found.tags and not pool.alive.any():
+            raise VocabularyError(_ALL_TAKEN.format(tags=", ".join(pool.names[i] for i in sorted(found.tags)[:8])))
         stays |= {i: (rule, words) for i, words in found.stays.items()}
     shares = table.share.tolist()
     for i in np.flatnonzero(pool.alive).tolist():
         default = ("kept", f"on {pool.counts[i]} pictures, share {shares[i]:.6g}")
         rules[i], reasons[i] = ("keep", f"keep list: {matches[i]}") if pool.listed[i] else stays.get(i, default)
-    table = table.assign(captions=pool.in_captions(pool.alive), kept=pool.alive, rule=rules, reason=reasons)
+    table = table.drop(columns="lift").assign(
+        captions=pool.in_captions(pool.alive), kept=pool.alive, rule=rules, reason=reasons
+    )
     return table.astype({"rule": "str", "reason": "str"})
 
 
@@ -80,6 +85,21 @@ def require_implications(plan: CaptionPlan, implications: pd.DataFrame | None) -
             f"`implications: {plan.implications}` needs the site's implications, and the table tag_implications is "
             "empty: run the job catalog first, or set `implications: keep`"
         )
+
+
+def require_lifts(plan: CaptionPlan, frequencies: pd.DataFrame) -> None:
+    """Raise `VocabularyError` if the plan asks which tags are the concept's and nothing tells how common they are."""
+    if plan.concept == "auto" and not frequencies.lift.notna().any():
+        raise VocabularyError(
+            "`concept: auto` compares the study's tags with others, and there are none: run the job catalog first for "
+            "those of the site, name a study of other pictures in `contrast`, or list the concept's tags"
+        )
+
+
+_ALL_TAKEN = (
+    "`concept` takes every tag that the plan has left ({tags}): captions would be empty and the embedding learn the "
+    "subjects too; take more categories, list some of the tags in `keep`, or list the concept's tags"
+)
 
 
 def _pool(
@@ -101,6 +121,7 @@ def _pool(
         every_use=uses,
         uses=uses,
         implied=closure(implications, names),
+        lifts=table.lift.fillna(np.inf).to_numpy(dtype=np.float64),  # the site does not know it: rare there
         plan=plan,
     )
     return pool, matches

@@ -1,12 +1,17 @@
 """Downloads that break off, go on, and meet files that have changed, by the real client over real HTTP."""
 
 import hashlib
+import os
 import random
 import re
+import subprocess
+import sys
+import threading
 
 import pytest
 
 from ti_pipeline.e621.client import DownloadError, E621Client
+from ti_pipeline.e621.site_exports import SiteExport, SiteExportError, fetch_file
 from ti_pipeline_tests.e621.scripted import Answer, Request, Scripted
 
 PICTURE = random.Random(5).randbytes(300_000)
@@ -54,7 +59,7 @@ def test_a_broken_off_download_asks_only_for_the_rest(tmp_path):
 
 def test_a_later_run_goes_on_where_the_last_gave_up(tmp_path):
     with (
-        Scripted(lambda request, _: cut(ranged(request, PICTURE), 65_536)) as site,
+        Scripted(lambda request, number: cut(ranged(request, PICTURE), 65_536 if number < 3 else 0)) as site,
         pytest.raises(DownloadError, match="broke off"),
     ):
         download(site, tmp_path / "a.png")
@@ -67,7 +72,7 @@ def test_a_later_run_goes_on_where_the_last_gave_up(tmp_path):
 
 
 def test_a_picture_that_had_arrived_whole_is_not_asked_for(tmp_path):
-    (tmp_path / ".a.png.partial").write_bytes(PICTURE)
+    (tmp_path / f".{MD5}.partial").write_bytes(PICTURE)
     with Scripted(lambda *_: Answer(500)) as site:
         download(site, tmp_path / "a.png")
         assert site.log == []
@@ -90,7 +95,7 @@ def test_a_picture_that_had_arrived_whole_is_not_asked_for(tmp_path):
     ],
 )
 def test_halves_that_do_not_belong_together_are_never_joined(tmp_path, odd):
-    (tmp_path / ".a.png.partial").write_bytes(PICTURE[:100_000])
+    (tmp_path / f".{MD5}.partial").write_bytes(PICTURE[:100_000])
     with Scripted(lambda request, number: odd(request) if number == 0 else ranged(request, PICTURE)) as site:
         download(site, tmp_path / "a.png")
         assert site.log[0].headers["range"] == "bytes=100000-"
@@ -101,7 +106,7 @@ def test_halves_that_do_not_belong_together_are_never_joined(tmp_path, odd):
 
 @pytest.mark.parametrize("left", [b"", PICTURE[::-1], PICTURE + b"more", PICTURE[:-1] + b"x"])
 def test_a_side_file_of_something_else_does_no_harm(tmp_path, left):
-    (tmp_path / ".a.png.partial").write_bytes(left)
+    (tmp_path / f".{MD5}.partial").write_bytes(left)
     with Scripted(lambda request, _: ranged(request, PICTURE)) as site:
         download(site, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == PICTURE
@@ -144,8 +149,71 @@ def test_trouble_that_stays_is_the_reason_and_leaves_nothing_behind(tmp_path, an
 
 
 def test_without_a_stated_md5_nothing_is_continued(tmp_path):
-    (tmp_path / ".a.png.partial").write_bytes(PICTURE[:100_000])
+    (tmp_path / f".{MD5}.partial").write_bytes(PICTURE[:100_000])
     with Scripted(lambda request, _: ranged(request, PICTURE)) as site:
         download(site, tmp_path / "a.png", md5=None)
         assert "range" not in site.log[0].headers
     assert (tmp_path / "a.png").read_bytes() == PICTURE
+
+
+SHA256 = hashlib.sha256(PICTURE).hexdigest()
+
+
+def fetch_export(site: Scripted, target, told=None) -> None:
+    client = E621Client(site.url, username="tester", per_second=1000.0, backoff=0.0)
+    export = SiteExport("posts", f"{site.url}/posts.csv.gz", SHA256, len(PICTURE))
+    fetch_file(client, export, target, told)
+
+
+def test_a_dump_goes_on_for_as_long_as_each_try_brings_more_of_it_and_says_how_far_it_is(tmp_path):
+    told = []
+    with Scripted(lambda request, _: cut(ranged(request, PICTURE), 32_768)) as site:
+        fetch_export(site, tmp_path / "posts.csv.gz", lambda done, total, what: told.append((done, total, what)))
+        assert len(site.log) == 10
+    assert (tmp_path / "posts.csv.gz").read_bytes() == PICTURE
+    assert [done for done, _, _ in told] == sorted({done for done, _, _ in told})
+    assert told[-1] == (len(PICTURE), len(PICTURE), "bytes of posts.csv.gz")
+
+
+def test_a_dump_that_broke_off_is_gone_on_with_in_the_next_run(tmp_path):
+    with (
+        Scripted(lambda request, number: Answer(503) if number else cut(ranged(request, PICTURE), 65_536)) as site,
+        pytest.raises(SiteExportError, match="run again, and it goes on from there"),
+    ):
+        fetch_export(site, tmp_path / "posts.csv.gz")
+    (part,) = side_files(tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    part.rename(part.with_name(part.name.replace(f"-{os.getpid()}.", f"-{ended.pid}.")))
+    (tmp_path / f".posts.csv.gz.{'0' * 8}{part.name[len('.posts.csv.gz.') + 8 :]}").write_bytes(b"yesterday's")
+    with Scripted(lambda request, _: ranged(request, PICTURE)) as site:
+        fetch_export(site, tmp_path / "posts.csv.gz")
+        assert [request.headers["range"] for request in site.log] == ["bytes=65536-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["posts.csv.gz"]
+
+
+def test_a_dump_with_another_sha256_is_none(tmp_path):
+    with Scripted(lambda request, _: ranged(request, OTHER)) as site, pytest.raises(SiteExportError, match="sha256"):
+        fetch_export(site, tmp_path / "posts.csv.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_that_fetch_one_picture_both_end_right(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from ti_pipeline.e621.client import E621Client\n"
+        "client = E621Client(sys.argv[1], username='tester', per_second=1000.0, backoff=0.0)\n"
+        "client.download(sys.argv[1] + '/a.png', Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))"
+    )
+    both = threading.Barrier(2, timeout=60)
+
+    def together(request: Request, number: int) -> Answer:
+        if number < 2:
+            both.wait()  # neither is done before the other has begun
+        return ranged(request, PICTURE)
+
+    with Scripted(together) as site:
+        asked = [sys.executable, "-c", code, site.url, str(tmp_path / "a.png"), MD5, str(len(PICTURE))]
+        runs = [subprocess.Popen(asked) for _ in range(2)]
+        assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    assert (tmp_path / "a.png").read_bytes() == PICTURE
+    assert side_files(tmp_path) == []

@@ -44,6 +44,8 @@ class Search:
         """Return the found posts in the query's order; `chance` shuffles where no seed is given."""
         newest = sorted(found, key=lambda facts: facts.id, reverse=True)
         name = self.order.removesuffix("_desc").removesuffix("_asc")
+        if not self.order and self.seed is not None:
+            name = "random"  # a seed alone shuffles
         upwards = self.order.endswith("_asc") or self.order == "id"
         if name == "random":
             chance = random.Random(self.seed) if self.seed is not None else chance

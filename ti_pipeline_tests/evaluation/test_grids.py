@@ -8,7 +8,7 @@ from PIL import Image
 from ti_pipeline.evaluation import grids
 from ti_pipeline.evaluation.grid_plans import plan_grids, with_versions
 from ti_pipeline.evaluation.grids import Labels, Layout, draw_grid, layout_of, row_label, write_grids
-from ti_pipeline.evaluation.infotext import infotext, parse_infotext
+from ti_pipeline.evaluation.infotext import infotext, parse_infotext, write_png
 from ti_pipeline.evaluation.suites import SuiteError
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import Study
@@ -324,8 +324,9 @@ def test_a_large_grid_also_comes_in_tiles_of_full_size(tmp_path: Path, monkeypat
     monkeypatch.setattr(grids, "_MOST_PIXELS", 20_000)  # of 4 cells of 128 pixels: 96 is the least
     monkeypatch.setattr(grids, "_TILE_PIXELS", 128 * 128)
     pictures = images(tmp_path).assign(size=128)
-    for number, path in enumerate(pictures.path):
-        Image.new("RGB", (128, 128), (number * 20, 99, 20)).save(tmp_path / path)
+    for number, (path, prompt) in enumerate(zip(pictures.path, pictures.prompt, strict=True)):
+        said = {"parameters": infotext(prompt, "", {"Steps": 20, "Sampler": "DDIM", "Seed": 6})}
+        write_png(Image.new("RGB", (128, 128), (number * 20, 99, 20)), tmp_path / path, said)
     table = write(study(), pictures, tmp_path)
     assert table.tiles.tolist() == [4, 4, 4]
     tiles = sorted((tmp_path / "grids").glob("xy_grid-0001-*-part-*.png"))
@@ -337,6 +338,16 @@ def test_a_large_grid_also_comes_in_tiles_of_full_size(tmp_path: Path, monkeypat
         assert list(colours.values()) == [128 * 128], "in full size"
         seen += colours
     assert seen == [(number * 20, 99, 20) for number in range(4)]
+    told = []
+    for tile in tiles:
+        with Image.open(tile) as picture:
+            read = parse_infotext(picture.info["parameters"])
+        told.append((read["Prompt"].split(" / ")[0], read["X Values"], read["Y Values"], read["Embedding hashes"]))
+    assert told == [
+        (f"ember, {value}", value, f"v8-{step}", f"v8-{step}: 000000000000")
+        for step in (100, 200)
+        for value in ("wolf", "lion")
+    ], "each piece says what it shows itself"
 
 
 def test_a_grid_too_wide_for_webp_is_a_png_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

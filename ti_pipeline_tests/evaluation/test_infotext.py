@@ -21,7 +21,27 @@ def test_the_text_is_that_of_the_format() -> None:
     assert infotext("a wolf\nat sea", "blurry", SETTINGS) == (
         "a wolf\nat sea\nNegative prompt: blurry\nSteps: 20, Sampler: DDIM, CFG scale: 7.0, Seed: 6, Size: 512x512"
     )
-    assert "Negative prompt" not in infotext("a wolf", "", SETTINGS)
+
+
+def comfyui(text: str) -> tuple[str, str, dict[str, str]] | None:
+    """What ComfyUI's import of such texts does, step by step: None where it gives up."""
+    settings = text.rfind("\nSteps:")
+    negative = text.rfind("\nNegative prompt:", 0, settings + 1)
+    if settings < 0 or negative < 0:
+        return None
+    # JavaScript's substring changes places of its ends when the first is behind the second.
+    start, end = sorted((negative + 18, settings))
+    pairs = re.findall(r'\s*([^:]+:\s*(?:[^"{].*?|".*?"|\{.*?\}))\s*(?:,|$)', text[settings:].split("\n")[1])
+    told = dict(pair.split(":", 1) for pair in pairs)
+    return text[:negative].strip(), text[start:end].strip(), {key.lower(): value.strip() for key, value in told.items()}
+
+
+@pytest.mark.parametrize("negative", ["", "blurry\ndark"])
+def test_comfyui_imports_a_text_with_and_without_a_negative_prompt(negative: str) -> None:
+    found = comfyui(infotext("a wolf\nat sea", negative, SETTINGS))
+    assert found is not None
+    assert found[:2] == ("a wolf\nat sea", negative)
+    assert (found[2]["seed"], found[2]["sampler"], found[2]["cfg scale"]) == ("6", "DDIM", "7.0")
 
 
 def test_hashes_are_quoted_so_that_readers_keep_them_whole() -> None:

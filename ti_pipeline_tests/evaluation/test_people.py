@@ -32,7 +32,8 @@ def test_strengths_are_the_maximum_that_a_general_optimiser_finds(seed: int) -> 
     best = scipy.optimize.minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-9})
     np.testing.assert_allclose(found, best.x, atol=1e-5)
     curve = np.array([[_second(loss, best.x, i, j) for j in range(5)] for i in range(5)])
-    np.testing.assert_allclose(errors, np.sqrt(np.diag(np.linalg.inv(curve))), rtol=1e-3)
+    from_mean = np.eye(5) - 1 / 5
+    np.testing.assert_allclose(errors, np.sqrt(np.diag(from_mean @ np.linalg.inv(curve) @ from_mean)), rtol=1e-3)
 
 
 def _second(of, at: np.ndarray, i: int, j: int, by: float = 1e-4) -> float:
@@ -46,14 +47,14 @@ def test_with_many_votes_two_strengths_are_the_log_odds_of_the_wins() -> None:
 
 
 def test_intervals_cover_known_strengths() -> None:
-    """95 % intervals of strengths drawn from the prior hold the truth in about 95 % of worlds."""
+    """95 % intervals of strengths drawn from the prior hold the difference from the mean in about 95 % of worlds."""
     rng, inside = np.random.default_rng(3), []
     for _ in range(200):
         truth = rng.normal(0, PRIOR, size=4)
         meetings = np.triu(rng.integers(2, 9, size=(4, 4)), 1)
         won = rng.binomial(meetings, scipy.special.expit(truth[:, None] - truth[None, :]))
         strengths, errors = bradley_terry((won + (meetings - won).T).astype(float))
-        inside += list(np.abs(strengths - truth) <= 1.96 * errors)
+        inside += list(np.abs(strengths - (truth - truth.mean())) <= 1.96 * errors)
     assert 0.92 <= np.mean(inside) <= 0.98
 
 
@@ -63,6 +64,25 @@ def test_one_that_won_everything_and_one_that_never_met_anyone_have_wide_interva
     assert strengths[0] > strengths[2] > strengths[1]
     assert strengths[2] == pytest.approx(0)
     assert errors[2] == pytest.approx(PRIOR)
+
+
+@pytest.mark.parametrize(("won", "lost", "widest"), [(50_000, 50_000, 0.01), (900, 100, 0.04)])
+def test_many_votes_leave_little_doubt(won: int, lost: int, widest: float) -> None:
+    """The chance to win against one of average strength: of two, half the log-odds of their meetings."""
+    strengths, errors = bradley_terry(np.array([[0, won], [lost, 0]], dtype=float))
+    low, chance, high = scipy.special.expit(strengths[0] + 1.96 * errors[0] * np.array([-1, 0, 1]))
+    assert chance == pytest.approx(scipy.special.expit(math.log(won / lost) / 2), abs=0.01)
+    assert high - low < widest
+    # Half the standard error of the log-odds of a share, as textbooks have it.
+    assert errors[0] == pytest.approx(math.sqrt(1 / won + 1 / lost) / 2, rel=0.02)
+
+
+def test_who_votes_cannot_compare_keeps_its_own_interval() -> None:
+    """An island of many votes is narrow whatever another one, of few votes, does."""
+    many, few = np.array([[0.0, 900], [100, 0]]), np.array([[0.0, 2], [1, 0]])
+    both = np.zeros((4, 4))
+    both[:2, :2], both[2:, 2:] = many, few
+    np.testing.assert_allclose(bradley_terry(both)[1], [*bradley_terry(many)[1], *bradley_terry(few)[1]])
 
 
 def test_two_islands_of_votes_are_named_and_only_the_prior_compares_them() -> None:
@@ -156,11 +176,17 @@ VOTES = [
 
 
 def test_the_leaderboard_has_peoples_verdicts_beside_the_scores() -> None:
-    plain = leaderboard(scores(), seed=1)
+    near = scores().assign(metric="likeness", score=0.5)
+    judged = pd.concat([scores(), near])
+    bare = scores().query("checkpoint == 'v-2'").assign(variant="", checkpoint="no embedding", base="base")
+    own = bare.head(1).assign(checkpoint="held-out", metric="likeness", score=1.0)
+    rule = {"bases": {"v": "base", "w": "base"}, "seed": 1}
+    references = pd.concat([bare, bare.assign(metric="likeness", score=0.1), own])
+    plain = leaderboard(judged, references, **rule)
     assert TABLES["leaderboard"].problems(plain) == []
     assert plain.people.isna().all()
     assert set(plain.people_votes) == {0}
-    board = leaderboard(scores(), seed=1, votes=pd.DataFrame(VOTES))
+    board = leaderboard(judged, references, votes=pd.DataFrame(VOTES), **rule)
     assert TABLES["leaderboard"].problems(board) == []
     shared = [name for name in plain.columns if not name.startswith("people")]
     pd.testing.assert_frame_equal(board[shared], plain[shared])
@@ -169,8 +195,8 @@ def test_the_leaderboard_has_peoples_verdicts_beside_the_scores() -> None:
     strengths, errors = bradley_terry(np.array([[0, 1.5, 0], [0.5, 0, 3], [0, 1, 0]]))
     assert rows.people[["v-1", "v-2", "w-1"]].tolist() == pytest.approx(scipy.special.expit(strengths).tolist())
     assert rows.people_low["v-2"] == pytest.approx(scipy.special.expit(strengths[1] - 1.96 * errors[1]), abs=1e-4)
-    assert rows.people_votes.to_dict() == {"v-1": 2, "v-2": 6, "w-1": 4}
-    assert rows.people_judged.to_dict() == {"v-1": 0, "v-2": 1, "w-1": 2}
+    assert rows.people_votes.to_dict() == {"v-1": 2, "v-2": 6, "w-1": 4, "no embedding": 0}
+    assert rows.people_judged.to_dict() == {"v-1": 0, "v-2": 1, "w-1": 2, "no embedding": 0}
     assert rows.people_mismatches["w-1"] == 1, "ticked by one of two is no majority"
 
 

@@ -52,7 +52,12 @@ def test_the_ranking_agrees_with_the_truth_and_equal_checkpoints_tie(drawn) -> N
         )
     }
     scorer = load_scorer(BaseModelSource(folder="scorer"), folder=DEMO)
-    board = leaderboard(score_images(images, axes, scorer, root=root, references=[]), seed=1)
+    scores = score_images(images, axes, scorer, root=root, references=[])
+    near = scores[scores.metric == "match"].assign(metric="likeness", score=0.5)
+    bare = near[near.checkpoint == "v-0"].assign(variant="", checkpoint="no embedding", base="demo")
+    own = bare.head(1).assign(checkpoint="held-out", score=1.0)
+    references = pd.concat([bare.assign(metric="match", score=1.0), bare.assign(score=0.1), own])
+    board = leaderboard(pd.concat([scores, near]), references, bases={"v": "demo"}, seed=1)
     found = board[board.axis == "species"].set_index("checkpoint")
     ours, truth = found.score[obeyed.index], obeyed
     assert scipy.stats.kendalltau(ours, truth).statistic >= 0.8

@@ -1,5 +1,7 @@
 import dataclasses
+import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ from PIL import Image
 from ti_pipeline.evaluation import sampler
 from ti_pipeline.evaluation.infotext import parse_infotext
 from ti_pipeline.evaluation.sampler import Suite, draw_pictures, render_suites
-from ti_pipeline.inversion.base_models import Base
+from ti_pipeline.inversion.base_models import Base, BaseModelError, load_base
 from ti_pipeline.inversion.embedding_files import Embedding, save_safetensors
+from ti_pipeline.studies import BaseModelSource
 from ti_pipeline_tests.evaluation.conftest import cell, sha256_for
 
 SAMPLERS = ("DDIM", "Euler a", "DPM++ 2M Karras")
@@ -67,6 +70,91 @@ def test_a_cell_equals_diffusers_own_pipeline(
     ]
     ours = draw_pictures(wanted, base=base, vectors=vectors)
     assert np.abs(ours[0].astype(int) - (theirs * 255).round().astype(int)).max() <= 2
+
+
+# Every class with Stable Diffusion's kind of noise schedule that a folder may name.
+FOLDER_SCHEDULERS = (
+    "DDIMInverseScheduler", "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler",
+    "DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LCMScheduler", "LMSDiscreteScheduler",
+    "PNDMScheduler", "SASolverScheduler", "TCDScheduler", "UniPCMultistepScheduler",
+)  # fmt: skip
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def folder_with(scheduler, base_folder: Path, folder: Path) -> Path:
+    """Write the base anew, saved with another scheduler."""
+    shutil.copytree(base_folder, folder)
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    scheduler.save_config(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", type(scheduler).__name__]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def loaded(folder: Path) -> Base:
+    return load_base("other", BaseModelSource(folder=str(folder)), folder=folder.parent, device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # in diffusers, under NumPy 2
+@pytest.mark.filterwarnings("ignore:.*configuration file of this scheduler:FutureWarning")
+@pytest.mark.parametrize("saved", FOLDER_SCHEDULERS)
+def test_a_folder_may_name_any_scheduler(
+    saved: str, base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    """The peer: diffusers' pipeline, whose constructor repairs what it is given, with the sampler's own class."""
+    import diffusers
+
+    kind = getattr(diffusers, saved)
+    kind(**NOISE).save_config(tmp_path)
+    config = json.loads((tmp_path / "scheduler_config.json").read_text())
+    ours = dataclasses.replace(base, scheduler_config=dict(kind.from_pretrained(tmp_path).config))
+    parts = {name: getattr(base, name) for name in ("unet", "vae", "text_encoder", "tokenizer")}
+    prompt = {"prompt": "wolf", "num_inference_steps": 4, "guidance_scale": 7.0, "height": 64, "width": 64}
+    for name, (kind, settings) in {
+        "DDIM": ("DDIMScheduler", {} if "set_alpha_to_one" in config else {"set_alpha_to_one": False}),
+        "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+        "DPM++ 2M Karras": (
+            "DPMSolverMultistepScheduler",
+            {"use_karras_sigmas": True, "algorithm_type": "dpmsolver++", "solver_type": "midpoint"},
+        ),
+    }.items():
+        pipeline = diffusers.StableDiffusionPipeline(
+            **parts,
+            scheduler=getattr(diffusers, kind).from_config(config, **settings),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        theirs = pipeline(**prompt, generator=torch.Generator().manual_seed(6), output_type="np").images[0]
+        drawn = draw_pictures([cell(sampler=name, prompt="wolf")], base=ours, vectors=vectors)[0]
+        assert np.abs(drawn.astype(int) - (theirs * 255).round().astype(int)).max() <= 2, name
+
+
+@pytest.mark.filterwarnings("ignore:.*configuration file of this scheduler:FutureWarning")
+def test_settings_of_a_saved_solver_do_not_make_another_sampler_of_it(
+    base_folder: Path, base: Base, vectors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    from diffusers import DPMSolverMultistepScheduler
+
+    other = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3, "use_exponential_sigmas": True}
+    plain = folder_with(DPMSolverMultistepScheduler(**NOISE), base_folder, tmp_path / "plain")
+    strange = folder_with(DPMSolverMultistepScheduler(**NOISE, **other), base_folder, tmp_path / "strange")
+    one = [cell(sampler="DPM++ 2M Karras")]
+    found = [draw_pictures(one, base=loaded(folder), vectors=vectors) for folder in (plain, strange)]
+    assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "IPNDMScheduler"])
+def test_a_scheduler_that_says_nothing_of_the_noise_is_refused(name: str, base_folder: Path, tmp_path: Path) -> None:
+    import diffusers
+
+    folder = folder_with(getattr(diffusers, name)(), base_folder, tmp_path / "base")
+    with pytest.raises(BaseModelError, match=rf"its {name} says nothing of the noise .* scheduler_config\.json"):
+        loaded(folder)
 
 
 def test_two_embeddings_in_one_prompt_equal_diffusers_own_pipeline(
@@ -145,6 +233,7 @@ def test_rendering_goes_on_where_it_stopped(
         said = parse_infotext(picture.info["parameters"])
     assert said["TI hashes"] == f"ember: {cells[0].embedding_sha256[:12]}"
     assert said["Size"] == "64x64"
+    assert said["RNG"] == "CPU", "A1111 would draw another picture with the GPU's noise"
     assert said["Study hash"] == "f" * 10
     assert "Clip skip" not in said
 

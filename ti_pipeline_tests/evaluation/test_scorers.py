@@ -69,9 +69,10 @@ def test_drawings_of_backgrounds_are_recognised(scorer: Scorer, tmp_path: Path) 
     assert all((row.read_as == value) is (row.score == 1.0) for value, row in match.iterrows())
     chances = table[table.metric == "probability"].score
     assert ((chances >= 0) & (chances <= 1)).all()
-    concept = table[table.metric == "concept"].set_index("value").score
-    assert concept["city"] == pytest.approx(1.0, abs=1e-5)
-    assert concept.drop("city").max() < 1
+    near = table[table.metric == "near"].set_index("value").score
+    assert near["city"] == pytest.approx(1.0, abs=1e-5)
+    assert near.drop("city").max() < 1
+    assert (table[table.metric == "broken"].score == 0).all()
 
 
 def test_swapped_values_are_mismatches(scorer: Scorer, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_swapped_values_are_mismatches(scorer: Scorer, tmp_path: Path) -> None:
     images["value"] = images.value.tolist()[1:] + images.value.tolist()[:1]
     wrong = score_images(images, AXES, scorer, root=tmp_path, references=[]).query("metric == 'match'")
     assert wrong.score.sum() < right.score.sum()
-    assert "concept" not in set(wrong.metric)
+    assert not {"near", "sameness"} & set(wrong.metric)
 
 
 def test_wrong_places_say_what_to_set(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_an_axis_of_one_value_has_no_match(scorer: Scorer, tmp_path: Path) -> No
     images = drawn(tmp_path).iloc[:1]
     one = {"background": Axis(prompt="[name], city", values=["city"])}
     table = score_images(images, one, scorer, root=tmp_path, references=[tmp_path / "0.png"])
-    assert table.metric.tolist() == ["concept", "prompt"]
+    assert table.metric.tolist() == ["broken", "near", "prompt"]
     assert TABLES["evaluation_scores"].problems(table) == []
 
 
@@ -141,7 +142,7 @@ def test_a_value_called_none_is_a_value(scorer: Scorer, tmp_path: Path) -> None:
     images = drawn(tmp_path).assign(value="None")
     axes = {"background": Axis(prompt="[name], None", values=["None", "sea"])}
     table = score_images(images, axes, scorer, root=tmp_path, references=[tmp_path / "0.png"])
-    assert table.read_as[table.metric == "concept"].isna().all()
+    assert table.read_as[table.metric == "near"].isna().all()
     assert set(table.read_as[table.metric == "match"]) <= {"None", "sea"}
 
 
@@ -170,7 +171,7 @@ def test_pictures_are_compared_with_prompts_with_each_other_and_with_what_was_tr
     table = score_images(images, AXES, scorer, root=tmp_path, references=[], trained=trained)
     assert TABLES["evaluation_scores"].problems(table) == []
     by_metric = {name: rows.set_index("cell") for name, rows in table.groupby("metric")}
-    assert set(by_metric) == {"match", "probability", "prompt", "diversity", "training", "copy"}
+    assert set(by_metric) == {"match", "probability", "prompt", "diversity", "training", "copy", "broken"}
     assert by_metric["diversity"].score.to_numpy() == pytest.approx(0, abs=1e-5), "both seeds show the same picture"
     assert by_metric["copy"].read_as.dropna().to_dict() == {"1": "77", "5": "77"}
     assert by_metric["copy"].score["1"] == pytest.approx(1, abs=1e-5)
@@ -307,7 +308,7 @@ def test_a_siglip_scores_a_suite(siglip_folder: Path, tmp_path: Path) -> None:
     siglip = load_scorer(BaseModelSource(folder=str(siglip_folder)), folder=tmp_path)
     table = score_images(drawn(tmp_path), AXES, siglip, root=tmp_path, references=[tmp_path / "0.png"])
     assert TABLES["evaluation_scores"].problems(table) == []
-    assert set(table.metric) == {"match", "probability", "concept", "prompt"}
+    assert set(table.metric) == {"match", "probability", "near", "sameness", "prompt", "broken"}
 
 
 def test_a_model_of_another_kind_is_refused_and_named(tmp_path: Path) -> None:
@@ -332,3 +333,11 @@ def test_a_siglip_without_its_tokenizers_package_says_what_to_install(
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", absent)
     with pytest.raises(ScorerError, match=r"pip install 'ti_pipeline\[siglip\]'"):
         load_scorer(BaseModelSource(folder=str(siglip_folder)), folder=tmp_path)
+
+
+def test_pictures_of_one_colour_are_broken(scorer: Scorer, tmp_path: Path) -> None:
+    images = drawn(tmp_path)
+    Image.new("RGB", (64, 64), (3, 3, 3)).save(tmp_path / images.path[0])
+    Image.effect_noise((64, 64), 1.0).convert("RGB").save(tmp_path / images.path[1])
+    table = score_images(images, AXES, scorer, root=tmp_path, references=[])
+    assert table[table.metric == "broken"].score.tolist() == [1, 1, 0, 0]

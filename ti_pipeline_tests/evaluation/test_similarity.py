@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ti_pipeline.evaluation.similarity import copies, diversity, kid_parts, similarity_to
+from ti_pipeline.evaluation.similarity import (
+    copies,
+    diversity,
+    kid_parts,
+    nearness,
+    nearness_among,
+    sameness,
+    similarity_to,
+)
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -64,3 +72,37 @@ def test_similarity_is_the_mean_cosine() -> None:
     seen, references = unit(3, 8), unit(4, 8, seed=9)
     expected = [np.mean([float(s @ r) for r in references]) for s in seen]
     assert similarity_to(seen, references).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 11])
+def test_nearness_is_the_mean_over_leaving_each_reference_out(count: int) -> None:
+    seen, references = unit(4, 8), unit(count, 8, seed=9)
+
+    def nearer_half(picture: torch.Tensor, others: list[torch.Tensor]) -> float:
+        alike = sorted((float(picture @ other) for other in others), reverse=True)
+        return float(np.mean(alike[: max(1, -(-len(others) // 2))]))
+
+    without = [[r for j, r in enumerate(references) if j != i] for i in range(count)]
+    expected = [np.mean([nearer_half(s, others) for others in without]) for s in seen]
+    assert nearness(seen, references).tolist() == pytest.approx(expected, abs=1e-5)
+    among = [nearer_half(r, others) for r, others in zip(references, without, strict=True)]
+    assert nearness_among(references).tolist() == pytest.approx(among, abs=1e-5)
+
+
+def test_nearness_to_one_picture_is_the_cosine_and_to_none_an_error() -> None:
+    seen, one = unit(3, 8), unit(1, 8, seed=4)
+    assert nearness(seen, one).tolist() == pytest.approx((seen @ one.T).flatten().tolist(), abs=1e-6)
+    with pytest.raises(ValueError, match="no nearness"):
+        nearness(seen, one[:0])
+    with pytest.raises(ValueError, match="fewer than two"):
+        nearness_among(one)
+
+
+def test_sameness_is_the_mean_cosine_to_other_prompts_of_the_group() -> None:
+    seen, groups, prompts = unit(6, 8), list("aaabba"), ["x", "y", "x", "x", "x", "z"]
+    found = sameness(seen, groups, prompts)
+    for place, (group, prompt) in enumerate(zip(groups, prompts, strict=True)):
+        others = [i for i in range(6) if groups[i] == group and prompts[i] != prompt]
+        expected = np.mean([float(seen[place] @ seen[i]) for i in others]) if others else None
+        assert found[place] == (pytest.approx(expected, abs=1e-6) if others else None)
+    assert found[3] is None

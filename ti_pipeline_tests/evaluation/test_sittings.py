@@ -28,6 +28,8 @@ def images() -> pd.DataFrame:
                 "cfg": 7.0,
                 "size": 64,
                 "path": "x.png",
+                "prompt": f"my-{variant}, {value}",
+                "token": f"my-{variant}",
             }
             for variant, step, value, seed in rows
         ]

@@ -1,185 +1,311 @@
+"""The leaderboard: its scores by plain counting, its verdicts by what must hold of them."""
+
 import io
+import itertools
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 from PIL import Image
 
-from ti_pipeline.evaluation.statistics import leaderboard, leaderboard_plot, steps_plot
+from ti_pipeline.evaluation.statistics import judged, leaderboard, leaderboard_plot, meetings, steps_plot
 from ti_pipeline.schemas import TABLES
+from ti_pipeline_tests.evaluation.tables import BASES, noisy, references, rows, study
+
+RULE = {"bases": BASES, "seed": 1}
 
 
-def scores(table: dict[str, list[float]], metric: str = "match", axis: str = "species") -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "cell": f"{checkpoint}/{axis}/{metric}/{index}",
-                "variant": checkpoint.split("-")[0],
-                "checkpoint": checkpoint,
-                "step": int(checkpoint.split("-")[1]),
-                "axis": axis,
-                "value": f"value{index}",
-                "seed": 6,
-                "metric": metric,
-                "score": score,
-                "read_as": None,
-            }
-            for checkpoint, found in table.items()
-            for index, score in enumerate(found)
-        ]
+def one_axis(right: dict[str, list[float]], near: dict[str, list[float]], *, bare=None, seeds: int = 1, **options):
+    """The board of checkpoints on one axis, whose base gets everything right and is at likeness 0."""
+    count = len(next(iter(right.values())))
+    refs = references({"species": bare or [1.0] * count}, {"species": [0.0] * count}, seeds=seeds)
+    return leaderboard(study(right, near, seeds=seeds), refs, **(RULE | options))
+
+
+def board_of(table: pd.DataFrame, axis: str) -> pd.DataFrame:
+    return table[table.axis == axis].set_index("checkpoint")
+
+
+def test_every_board_is_what_plain_counting_gives() -> None:
+    right = {"species": {"v-100": [1, 1, 0, 1], "w-100": [1, 0, 0, 0]}, "pose": {"v-100": [1, 0], "w-100": [1, 1]}}
+    near = {"species": {"v-100": [0.5] * 4, "w-100": [0.8] * 4}, "pose": {"v-100": [0.6] * 2, "w-100": [0.4] * 2}}
+    table = pd.concat([study(right[axis], near[axis], axis=axis) for axis in right])
+    refs = references(
+        {"species": [1, 1, 1, 0], "pose": [1, 1]}, {"species": [0.2] * 4, "pose": [0.2] * 2}, held_out=1.0
     )
-
-
-def test_scores_ranks_and_mismatches_are_those_of_plain_counting() -> None:
-    board = leaderboard(scores({"v8-100": [1, 1, 0, 0], "v8-200": [1, 1, 1, 0], "v16-100": [0, 0, 0, 1]}), seed=1)
-    assert TABLES["leaderboard"].problems(board) == []
-    rows = board[board.axis == "species"].set_index("checkpoint")
-    assert rows.score.to_dict() == {"v8-200": 0.75, "v8-100": 0.5, "v16-100": 0.25}
-    assert rows["rank"].to_dict() == {"v8-200": 1, "v8-100": 2, "v16-100": 3}
-    assert rows.mismatches.to_dict() == {"v8-200": 1, "v8-100": 2, "v16-100": 3}
-    assert rows.index[rows.best].tolist() == ["v8-200"]
-
-
-def test_a_tie_goes_to_the_earlier_step() -> None:
-    board = leaderboard(scores({"v8-300": [1, 0], "v8-100": [1, 0], "v8-200": [0, 1]}), seed=1)
-    assert board[board.axis == "overall"].checkpoint.tolist() == ["v8-100", "v8-200", "v8-300"]
-
-
-def test_overall_gives_each_axis_one_voice() -> None:
-    table = pd.concat(
-        [
-            scores({"v-1": [1, 1, 1, 1]}, axis="species"),
-            scores({"v-1": [0, 1]}, axis="background"),
-            scores({"v-1": [0.2, 0.4]}, metric="concept", axis="background"),
-        ]
-    )
-    board = leaderboard(table, seed=1).set_index("axis")
-    assert board.score.to_dict() == pytest.approx(
-        {"species": 1.0, "background": 0.5, "concept": 0.3, "overall": (1.0 + 0.5 + 0.3) / 3}
-    )
-
-
-def test_intervals_agree_with_scipys_bootstrap() -> None:
-    found = np.random.default_rng(5).integers(0, 2, size=80).astype(float)
-    row = leaderboard(scores({"v-1": found.tolist()}, metric="concept"), seed=1).query("axis == 'concept'").iloc[0]
-    theirs = scipy.stats.bootstrap(
-        (found,), np.mean, n_resamples=9999, method="percentile", rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert row.low == pytest.approx(theirs.low, abs=0.02)
-    assert row.high == pytest.approx(theirs.high, abs=0.02)
-
-
-def test_shares_have_wilsons_interval_as_in_scipy() -> None:
-    for right, wrong in ((3, 1), (0, 5), (7, 0), (20, 20)):
-        row = leaderboard(scores({"v-1": [1.0] * right + [0.0] * wrong}), seed=1).query("axis == 'species'").iloc[0]
-        theirs = scipy.stats.binomtest(right, right + wrong).proportion_ci(method="wilson")
-        assert (row.low, row.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
-
-
-def test_checkpoints_are_compared_on_the_same_prompts_and_seeds() -> None:
-    """A small lead on every single prompt is sure, though each interval alone spans the other's score."""
-    hard = np.random.default_rng(3).uniform(0, 0.9, size=30)
-    board = leaderboard(scores({"v-1": hard.tolist(), "v-2": (hard + 0.02).tolist()}, metric="concept"), seed=1)
-    best, other = board[board.axis == "concept"].itertuples()
-    assert other.high > best.score
-    assert not other.tied
-    assert (other.behind, other.behind_low, other.behind_high) == pytest.approx((0.02, 0.02, 0.02))
-    shuffled = np.random.default_rng(4).permutation(hard + 0.02)
-    mixed = leaderboard(scores({"v-1": hard.tolist(), "v-2": shuffled.tolist()}, metric="concept"), seed=1)
-    assert mixed[mixed.axis == "concept"].tied.all()
-
-
-def test_p_values_are_those_of_a_plain_paired_bootstrap_corrected_after_holm() -> None:
-    rng = np.random.default_rng(8)
-    found = {f"v-{step}": (rng.random(40) < share).astype(float).tolist() for step, share in enumerate((0.8, 0.6, 0.5))}
-    board = leaderboard(scores(found), seed=1).query("axis == 'species'").set_index("checkpoint")
-    picks = np.random.default_rng(0).integers(40, size=(20_000, 40))
-    plain = []
-    for name in ("v-1", "v-2"):
-        lead = (np.array(found["v-0"]) - np.array(found[name]))[picks].mean(axis=1)
-        plain.append(2 * (lead <= 0).mean())
-    low, high = sorted(plain)
-    assert board.p["v-0"] == 1
-    assert sorted(board.p[["v-1", "v-2"]]) == pytest.approx([min(1, 2 * low), max(min(1, 2 * low), high)], abs=0.01)
-
-
-def test_many_equal_checkpoints_seldom_look_different() -> None:
-    """Without a correction one in twenty of 19 comparisons would: here of 40 tables at most a few may."""
-    rng = np.random.default_rng(2)
-    wrong = 0
-    for table in range(40):
-        found = {f"v-{step}": (rng.random(24) < 0.5).astype(float).tolist() for step in range(6)}
-        wrong += not leaderboard(scores(found), seed=table).tied.all()
-    assert wrong <= 8
-
-
-def test_the_pareto_front_is_what_no_other_beats_everywhere() -> None:
-    rng = np.random.default_rng(1)
-    shares = rng.integers(0, 5, size=(12, 3)) / 4
-    table = pd.concat(
-        [
-            scores(
-                {f"v-{c}": [1.0] * int(4 * s) + [0.0] * (4 - int(4 * s)) for c, s in enumerate(shares[:, a])}, axis=x
-            )
-            for a, x in enumerate("abc")
-        ]
-    )
-    board = leaderboard(table, seed=1)
-    front = set(board[board.pareto].checkpoint)
-    expected = {
-        f"v-{c}"
-        for c, own in enumerate(shares)
-        if not any((other >= own).all() and (other > own).any() for other in shares)
+    found = leaderboard(table, refs, **RULE)
+    assert TABLES["leaderboard"].problems(found) == []
+    score = {axis: board_of(found, axis).score for axis in found.axis.unique()}
+    assert score["species"].to_dict() == {"v-100": 0.75, "w-100": 0.25, "no embedding": 0.75}
+    obedience = {"v-100": (0.75 + 0.5) / 2 / 0.875, "w-100": (0.25 + 1) / 2 / 0.875, "no embedding": 1.0}
+    assert score["obedience"].to_dict() == pytest.approx(obedience)
+    likeness = {
+        "v-100": ((4 * 0.5 + 2 * 0.6) / 6 - 0.2) / 0.8,
+        "w-100": ((4 * 0.8 + 2 * 0.4) / 6 - 0.2) / 0.8,
+        "no embedding": 0.0,
     }
-    assert front == expected
-    assert set(board[board.pareto].axis) == {"overall"}
+    assert score["likeness"].to_dict() == pytest.approx(likeness)
+    overall = {name: 2 / (1 / obedience[name] + 1 / likeness[name]) for name in ("v-100", "w-100")}
+    assert score["overall"].to_dict() == pytest.approx(overall | {"no embedding": 0.0})
+    assert board_of(found, "species").mismatches.to_dict() == {"v-100": 1, "w-100": 3, "no embedding": 1}
+    assert set(board_of(found, "overall").pictures) == {6}, "judged twice, drawn once"
 
 
-def test_overfitting_is_more_of_the_concept_and_less_of_the_prompt() -> None:
-    obeyed = {"v-1": [1.0] * 30, "v-2": [1.0] * 29 + [0.0], "v-3": [1.0] * 15 + [0.0] * 15, "w-9": [0.0] * 30}
-    known = {"v-1": [0.2] * 30, "v-2": [0.4] * 30, "v-3": [0.5] * 30, "w-9": [0.9] * 30}
-    table = pd.concat([scores(obeyed), scores(known, metric="concept")])
-    board = leaderboard(table, seed=1)
-    assert board[board.overfit].checkpoint.tolist() == ["v-3"], "v-2 fell by chance, w-9 has no earlier checkpoint"
+@pytest.mark.parametrize("prefer", ["likeness", "obedience"])
+def test_a_preference_is_an_f_score_with_beta_two(prefer: str) -> None:
+    found = one_axis({"v-1": [1, 1, 1, 0]}, {"v-1": [0.4] * 4}, prefer=prefer)
+    preferred, other = (0.4, 0.75) if prefer == "likeness" else (0.75, 0.4)
+    # van Rijsbergen's F with recall what counts twice as much.
+    assert board_of(found, "overall").score["v-1"] == pytest.approx(5 * preferred * other / (4 * other + preferred))
 
 
-def test_pictures_of_one_prompt_and_seed_are_resampled_together() -> None:
-    """Copies of the same cell add no certainty: the interval must not shrink."""
-    once = scores({"v-1": [1, 0, 1, 0, 1, 1]})
-    copies = pd.concat([once.assign(cell=once.cell + f"/{n}") for n in range(8)])
-    narrow, wide = (leaderboard(t, seed=1).query("axis == 'species'").iloc[0] for t in (once, copies))
-    assert wide.high - wide.low == pytest.approx(narrow.high - narrow.low)
+def test_nothing_is_best_that_has_not_learned() -> None:
+    """An embedding that is the untrained word obeys as its base does; one that learned half obeys less, and is best."""
+    rng = np.random.default_rng(3)
+    right = {"v-1": [1.0] * 24, "w-1": [1.0] * 14 + [0.0] * 10}
+    near = {"v-1": noisy(rng, 0.0, 24), "w-1": noisy(rng, 0.5, 24)}
+    both = board_of(one_axis(right, near), "overall")
+    assert both.index[both.best].tolist() == ["w-1"]
+    assert both.learned.to_dict() == {"v-1": False, "w-1": True, "no embedding": False}
+    obedience = board_of(one_axis(right, near), "obedience")
+    assert obedience.score["v-1"] > obedience.score["w-1"]
+    assert obedience.index[obedience.best].tolist() == ["w-1"]
+    alone = one_axis({"v-1": right["v-1"]}, {"v-1": near["v-1"]})
+    assert not alone.best.any()
+
+
+def test_references_stand_on_every_board_and_are_never_ranked() -> None:
+    found = one_axis({"v-1": [1, 0, 1], "v-2": [1, 1, 1]}, {"v-1": [0.1, 0.3, 0.2], "v-2": [0.3, 0.5, 0.3]})
+    beside = found[found.checkpoint == "no embedding"]
+    assert set(beside.axis) == {"species", "obedience", "likeness", "overall"}
+    assert not (beside.candidate | beside.best | beside.tied).any()
+    assert beside[["rank", "p", "behind"]].isna().all(axis=None)
+
+
+def test_words_are_a_reference_too_and_several_bases_have_their_own() -> None:
+    count = 6
+    bare = {"species": [1.0] * count}
+    refs = pd.concat(
+        [
+            references(bare, {"species": [0.0] * count}, held_out=0.5, base="one"),
+            references(bare, {"species": [0.2] * count}, held_out=0.4, base="two"),
+            rows("words", [1.0] * count).assign(base="one"),
+            rows("words", [0.1] * count, metric="likeness").assign(base="one"),
+        ]
+    )
+    table = study({name: [1.0] * count for name in ("v-1", "w-1")}, {name: [0.3] * count for name in ("v-1", "w-1")})
+    found = leaderboard(table, refs, bases={"v": "one", "w": "two"}, seed=1)
+    assert board_of(found, "likeness").score.to_dict() == pytest.approx(
+        {"v-1": 0.6, "w-1": 0.5, "no embedding, one": 0.0, "no embedding, two": 0.0, "words, one": 0.2}
+    )
+
+
+def test_in_the_negative_prompt_nearer_is_worse() -> None:
+    right, near = {"v-1": [1.0] * 8, "w-1": [1.0] * 8}, {"v-1": [0.3] * 8, "w-1": [-0.3] * 8}
+    found = board_of(one_axis(right, near, negative=frozenset({"species"})), "likeness")
+    assert found.score.to_dict() == pytest.approx({"w-1": 0.3, "v-1": -0.3, "no embedding": 0.0})
+
+
+def test_an_axis_on_which_the_base_gets_nothing_right_does_not_count() -> None:
+    near = {"v-1": [0.5] * 4, "w-1": [0.5] * 4}
+    table = pd.concat(
+        [
+            study({"v-1": [1, 1, 1, 0], "w-1": [1, 1, 0, 0]}, near),
+            study({"v-1": [0, 0, 0, 0], "w-1": [1, 1, 1, 1]}, near, axis="dragons"),
+        ]
+    )
+    refs = references({"species": [1] * 4, "dragons": [0] * 4}, dict.fromkeys(("species", "dragons"), [0.0] * 4))
+    found = leaderboard(table, refs, **RULE)
+    assert board_of(found, "obedience").score[["v-1", "w-1"]].to_dict() == {"v-1": 0.75, "w-1": 0.5}
+    assert not found.counted[found.axis == "dragons"].any()
+    assert found.counted[found.axis != "dragons"].all()
+
+
+def test_pictures_of_the_concept_that_are_no_nearer_to_each_other_leave_no_way_to_go() -> None:
+    refs = references({"species": [1.0] * 4}, {"species": [0.5] * 4}, held_out=0.4)
+    found = leaderboard(study({"v-1": [1.0] * 4}, {"v-1": [0.9] * 4}), refs, **RULE)
+    assert not found.best.any()
+    assert set(board_of(found, "overall").score) == {0.0}
+
+
+def test_ties_go_to_the_earlier_step_and_the_winner_is_not_tied_with_itself() -> None:
+    names = ("v-300", "v-100", "v-200")
+    found = board_of(one_axis({name: [1, 0, 1] for name in names}, {name: [0.5] * 3 for name in names}), "overall")
+    assert found.index.tolist() == ["v-100", "v-200", "v-300", "no embedding"]
+    assert found.tied.tolist() == [False, True, True, False]
+    assert (found.p[:3] == 1).all()
+
+
+def test_two_checkpoints_are_compared_by_the_exact_test_where_trials_are_few() -> None:
+    """Four wins of four are no certainty: one in eight coins does it. By hand, all sixteen exchanges."""
+    found = board_of(
+        one_axis({"v-1": [1, 1, 1, 1], "w-1": [0, 0, 0, 0]}, {n: [0.5] * 4 for n in ("v-1", "w-1")}), "species"
+    )
+    assert found.p["w-1"] == 2 / 16
+    assert found.tied["w-1"]
+    assert found.behind_low["w-1"] < 0 < found.behind_high["w-1"]
+
+
+def test_verdicts_are_those_of_every_exchange_counted_by_hand() -> None:
+    """Three checkpoints on four trials: 1,296 exchanges, the range of likeness over its largest standard error."""
+    values = np.array([[0.9, 0.8, 0.7, 0.95], [0.2, 0.25, 0.1, 0.3], [0.3, 0.1, 0.2, 0.15]])
+    near = {name: row.tolist() for name, row in zip(("v-1", "w-1", "x-1"), values, strict=True)}
+    found = board_of(one_axis({name: [1.0] * 4 for name in near}, near), "likeness")
+
+    def largest(table: np.ndarray) -> float:
+        pairs = list(itertools.combinations(range(3), 2))
+        variances = [np.var(table[i] - table[j], ddof=1) / 4 for i, j in pairs]
+        drawn = (3 * np.array(variances) + 4 * np.mean(variances)) / 7
+        return max(abs(np.mean(table[i] - table[j])) / math.sqrt(d) for (i, j), d in zip(pairs, drawn, strict=True))
+
+    orders = list(itertools.permutations(range(3)))
+    seen = [
+        largest(np.stack([values[list(o), t] for t, o in enumerate(chosen)], axis=1))
+        for chosen in itertools.product(orders, repeat=4)
+    ]
+    share = np.mean([one >= largest(values) - 1e-9 for one in seen])
+    assert found.p.min() == pytest.approx(share)
+
+
+def test_all_right_is_no_certainty() -> None:
+    found = one_axis({"v-1": [1.0] * 22, "w-1": [1.0] * 22}, {n: [0.5] * 22 for n in ("v-1", "w-1")})
+    for axis in ("species", "obedience", "overall"):
+        row = board_of(found, axis).loc["w-1"]
+        assert row.high - row.low > 0.03, axis
+        assert row.behind_low < -0.02 < 0.02 < row.behind_high, axis
+
+
+def test_a_small_lead_on_every_prompt_is_sure_and_the_same_lead_in_disorder_is_not() -> None:
+    hard = np.random.default_rng(3).uniform(0, 0.9, size=30)
+    right = {name: [1.0] * 30 for name in ("v-1", "w-1")}
+    steady = hard + 0.02 + 0.005 * np.random.default_rng(5).standard_normal(30)
+    sure = board_of(one_axis(right, {"v-1": hard.tolist(), "w-1": steady.tolist()}), "likeness")
+    assert not sure.tied["v-1"]
+    assert sure.high["v-1"] > sure.score["w-1"], "each for itself they overlap"
+    mixed = np.random.default_rng(4).permutation(steady).tolist()
+    assert board_of(one_axis(right, {"v-1": hard.tolist(), "w-1": mixed}), "likeness").tied.any()
+
+
+def test_pairs_have_the_leaderboards_verdicts() -> None:
+    rng = np.random.default_rng(6)
+    names = ["v-1", "v-2", "w-1", "w-2"]
+    table = study(
+        {name: (rng.random(24) < 0.8).astype(float).tolist() for name in names},
+        {name: noisy(rng, 0.2 * n, 24) for n, name in enumerate(names)},
+        seeds=2,
+    )
+    refs = references({"species": [1.0] * 24}, {"species": [0.0] * 24}, seeds=2)
+    found, met = leaderboard(table, refs, **RULE), meetings(judged(table, refs, **RULE), names)
+    assert len(met) == 4 * 6
+    for axis, rows_of in found[found["rank"] > 1].groupby("axis"):
+        first = board_of(found, axis).index[0]
+        pairs = {frozenset((row.first, row.second)): row for row in met[met.axis == axis].itertuples()}
+        for row in rows_of.itertuples():
+            pair = pairs[frozenset((first, row.checkpoint))]
+            assert pair.p == row.p
+            assert abs(pair.lead) == pytest.approx(abs(row.behind))
+            assert (pair.p < 0.05) == (pair.low > 0 or pair.high < 0), "the interval says the same"
+
+
+def test_the_front_is_the_best_and_what_beats_it_beyond_chance() -> None:
+    rng = np.random.default_rng(1)
+    right = {
+        "v-1": [1.0] * 36 + [0.0] * 4,
+        "w-1": [1.0] * 16 + [0.0] * 24,
+        "x-1": [1.0] * 36 + [0.0] * 4,
+        "u-1": [0.0] * 40,
+    }
+    near = {
+        "v-1": noisy(rng, 0.5, 40),
+        "w-1": noisy(rng, 0.9, 40),
+        "x-1": noisy(rng, 0.48, 40),
+        "u-1": noisy(rng, 0.7, 40),
+    }
+    found = one_axis(right, near, seeds=2)
+    assert found.checkpoint[found.best & (found.axis == "overall")].tolist() == ["v-1"]
+    assert set(found.checkpoint[found.pareto]) == {"v-1", "w-1"}, "x is no better than v; u is beaten by w"
+    assert set(found.axis[found.pareto]) == {"overall"}
+
+
+def test_overfitting_is_a_rise_and_a_fall_beyond_chance() -> None:
+    rng = np.random.default_rng(2)
+    right = {"v-1": [1.0] * 40, "v-2": [1.0] * 38 + [0.0] * 2, "v-3": [1.0] * 8 + [0.0] * 32, "w-9": [0.0] * 40}
+    near = {
+        "v-1": noisy(rng, 0.4, 40),
+        "v-2": noisy(rng, 0.5, 40),
+        "v-3": noisy(rng, 0.9, 40),
+        "w-9": noisy(rng, 0.95, 40),
+    }
+    found = one_axis(right, near, seeds=2)
+    assert found[found.overfit].checkpoint.tolist() == ["v-3"], "v-2 fell by chance, w-9 has no earlier checkpoint"
+
+
+def test_who_copies_is_broken_or_lacks_trials_is_left_out_with_the_reason() -> None:
+    names = ["v-1", "v-2", "v-3", "v-4", "w-1"]
+    table = study({name: [1.0] * 20 for name in names}, {name: [0.1 * n + 0.5] * 20 for n, name in enumerate(names)})
+    table = table[(table.checkpoint != "v-3") | (table.value != "value007")]
+    copies = rows("v-4", [0.99] * 20, metric="copy")
+    copies["read_as"] = ["crops/1.png"] * 6 + [None] * 14
+    honest = rows("v-1", [0.99] * 20, metric="copy")
+    honest["read_as"] = ["crops/1.png"] * 2 + [None] * 18
+    broken = rows("v-2", [1.0] * 2 + [0.0] * 18, metric="broken")
+    refs = references({"species": [1.0] * 20}, {"species": [0.0] * 20})
+    found = board_of(leaderboard(pd.concat([table, copies, honest, broken]), refs, **RULE), "overall")
+    assert found.excluded.dropna().to_dict() == {
+        "v-2": "2 of 20 pictures are broken (of one colour, or no numbers)",
+        "v-3": "1 of 20 trials are missing: run the job evaluate again",
+        "v-4": "6 of 20 pictures look like copies of training pictures",
+    }
+    assert found["rank"].dropna().to_dict() == {"w-1": 1, "v-1": 2}
+    assert found.score["v-4"] > 0.8, "what it reached is still shown"
+    assert TABLES["leaderboard"].problems(found.reset_index()[[c.name for c in TABLES["leaderboard"].columns]]) == []
 
 
 def test_the_same_seed_gives_the_same_table() -> None:
-    table = scores({"v-1": [1, 0, 1, 1], "v-2": [0, 0, 1, 1]})
-    pd.testing.assert_frame_equal(leaderboard(table, seed=3), leaderboard(table.sample(frac=1, random_state=1), seed=3))
+    rng = np.random.default_rng(0)
+    table = study(
+        {n: (rng.random(20) < 0.7).astype(float) for n in ("v-1", "w-1", "x-1")},
+        {n: rng.random(20) for n in ("v-1", "w-1", "x-1")},
+    )
+    refs = references({"species": [1.0] * 20}, {"species": [0.0] * 20})
+    pd.testing.assert_frame_equal(
+        leaderboard(table, refs, **RULE), leaderboard(table.sample(frac=1, random_state=1), refs, **RULE)
+    )
 
 
-def test_checkpoints_judged_on_different_axes_are_not_compared() -> None:
-    table = pd.concat([scores({"v-1": [1, 0], "v-2": [1, 1]}), scores({"v-1": [0, 1]}, axis="background")])
-    with pytest.raises(ValueError, match="v-2 has no scores for background"):
-        leaderboard(table, seed=1)
+def test_several_samplers_of_a_trial_are_one_trial() -> None:
+    """Copies of the same picture add no certainty: the interval must not shrink."""
+    once = study({"v-1": [1, 0, 1, 0, 1, 1]}, {"v-1": [0.1, 0.2, 0.3, 0.1, 0.2, 0.3]})
+    copies = pd.concat([once.assign(cell=once.cell + f"/{n}") for n in range(8)])
+    refs = references({"species": [1.0] * 6}, {"species": [0.0] * 6})
+    narrow, wide = (leaderboard(table, refs, **RULE) for table in (once, copies))
+    pd.testing.assert_frame_equal(narrow[["low", "high", "p"]], wide[["low", "high", "p"]])
 
 
-def test_identical_checkpoints_are_tied_and_a_clear_loser_is_not() -> None:
-    found = [1.0, 0.0] * 20
-    board = leaderboard(scores({"v-1": found, "v-2": found, "v-3": [0.0] * 40}), seed=1)
-    rows = board[board.axis == "overall"].set_index("checkpoint")
-    assert rows.tied.to_dict() == {"v-1": True, "v-2": True, "v-3": False}
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s, r: (s[:0], r), "no scores to rank"),
+        (lambda s, r: (s, r[r.checkpoint != "held-out"]), "no likeness of the concept's own pictures"),
+        (lambda s, r: (s, r[r.value != "value001"]), "1 of 4 trials have no picture without the embedding"),
+        (lambda s, r: (s[s.metric != "likeness"], r), "no checkpoint to rank .*4 of 4 trials are missing"),
+    ],
+)
+def test_what_cannot_be_ranked_is_said(change, words: str) -> None:
+    refs = references({"species": [1.0] * 4}, {"species": [0.0] * 4})
+    table, refs = change(study({"v-1": [1.0] * 4}, {"v-1": [0.5] * 4}), refs)
+    with pytest.raises(ValueError, match=words):
+        leaderboard(table, refs, **RULE)
 
 
 @pytest.mark.parametrize("plot", [leaderboard_plot, steps_plot])
 def test_plots_are_pictures_and_the_same_each_time(plot) -> None:
-    board = leaderboard(scores({"v$a$-100": [1, 0], "v$a$-200": [1, 1], "w-100": [0, 0]}), seed=1)
-    drawn = plot(board)
+    found = one_axis(
+        {"v-100": [1, 0], "v-200": [1, 1], "w-100": [0, 0]}, {n: [0.5, 0.4] for n in ("v-100", "v-200", "w-100")}
+    )
+    drawn = plot(found.replace("v", "v$a$"))
     with Image.open(io.BytesIO(drawn)) as picture:
         assert picture.format == "PNG"
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 4
-    assert plot(board) == drawn
-
-
-def test_no_scores_are_an_error_not_a_zero() -> None:
-    with pytest.raises(ValueError, match="no scores to rank"):
-        leaderboard(TABLES["evaluation_scores"].empty(), seed=1)
+    assert plot(found.replace("v", "v$a$")) == drawn

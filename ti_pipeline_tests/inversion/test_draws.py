@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of, steps_per_epoch
+from ti_pipeline.inversion.draws import generator, normal, pictures_of, prompt_of, spread_timesteps, steps_per_epoch
 
 
 def test_steps_per_epoch_as_a1111_counts_but_at_least_one():
@@ -123,3 +123,17 @@ def test_every_template_is_used():
         for i in range(20)
     }
     assert drawn == {"a x", "b x"}
+
+
+def test_spread_timesteps_lie_evenly_in_every_window_and_follow_the_seed():
+    whole = spread_timesteps(3, 0, 4000, 1000)
+    assert np.array_equal(whole[100:108], spread_timesteps(3, 100, 8, 1000))
+    assert not np.array_equal(whole, spread_timesteps(4, 0, 4000, 1000))
+    counts = np.bincount(whole * 10 // 1000, minlength=10)
+    assert counts.sum() == 4000
+    assert counts.min() >= 398
+    assert counts.max() <= 402
+    # Of any eight in a row, every third of the timesteps gets two to four; independent draws miss that in a third.
+    for start in range(500):
+        thirds = np.bincount(whole[start : start + 8] * 3 // 1000, minlength=3)
+        assert 2 <= thirds.min() <= thirds.max() <= 4

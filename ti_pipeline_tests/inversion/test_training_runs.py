@@ -392,19 +392,22 @@ def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_run_goes_on_when_th
 def test_every_peer_reads_every_checkpoint(root, make_job, bases_folder):
     from diffusers import StableDiffusionPipeline
 
-    job = make_job("v2", vectors=3)
-    result = train_variants([job], root=root)["s__v2"]
+    job = make_job("wideV2", vectors=3)
+    result = train_variants([job], root=root)["s__wideV2"]
     pipeline = StableDiffusionPipeline.from_pretrained(bases_folder / "tiny")
     for row in result.checkpoints.itertuples():
         name = row.checkpoint
         wanted = load_embedding(root / row.safetensors_path).vectors
-        pt, safetensors, own = (job.folder / file for file in checkpoint_files("v2", row.step))
+        pt, safetensors, own = (job.folder / file for file in checkpoint_files("wideV2", row.step))
         read = {f"{reader.__name__} {path.suffix}": reader(path) for path in (pt, safetensors, own)
                 for reader in (readers.a1111, readers.kohya, readers.invokeai)}  # fmt: skip
         read |= {"ComfyUI": readers.comfyui(job.folder, name), "ComfyUI, diffusers'": readers.comfyui(own.parent, name)}
         assert {who for who, vectors in read.items() if not torch.equal(vectors, wanted)} == set()
         pipeline.load_textual_inversion(own)  # no token given: the file tells it
-        ids = pipeline.tokenizer.convert_tokens_to_ids([name, f"{name}_1", f"{name}_2"])
+        token = name.lower()  # of one with a capital letter diffusers would find the first vector alone
+        ids = pipeline.tokenizer.convert_tokens_to_ids([token, f"{token}_1", f"{token}_2"])
+        text = pipeline.maybe_convert_prompt(f"{token}, wolf", pipeline.tokenizer)
+        assert pipeline.tokenizer(text).input_ids[1:4] == ids
         assert torch.equal(pipeline.text_encoder.get_input_embeddings().weight.detach()[ids], wanted)
         pipeline.load_textual_inversion(pt, token=f"pt-{name}")
         pipeline.load_textual_inversion(safetensors, token=f"st-{name}")

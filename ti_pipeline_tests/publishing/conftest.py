@@ -223,6 +223,7 @@ def evaluation_tables(root):
                     right = float(n >= WRONG[axis, variant][place])
                     judged.append(where | {"metric": "match", "score": right, "read_as": value})
                     judged.append(where | {"metric": "probability", "score": 0.5, "read_as": value})
+                    judged.append(where | {"metric": "likeness", "score": 0.5 + 0.01 * n, "read_as": None})
             name = f"xy_grid-{len(grids) + 1:04d}-6-{variant}"
             paint(root / f"evaluation/tiny/grids/{name}.png", len(grids), size=300)
             grids.append(
@@ -242,20 +243,48 @@ def evaluation_tables(root):
             {
                 "axis": "overall", "variant": variant, "checkpoint": checkpoint, "step": int(step), "score": score,
                 "low": low, "high": high, "pictures": 8, "mismatches": wrong, "rank": rank, "best": rank == 1,
-                "tied": high >= 0.875, "behind": 0.875 - score, "behind_low": 0.1, "behind_high": 0.6, "p": 0.031,
-                "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10", "people_votes": 0,
-                "people_judged": 0,
+                "tied": rank > 1 and high >= 0.875, "behind": 0.875 - score, "behind_low": 0.1, "behind_high": 0.6,
+                "p": 0.031, "tells": 0.25, "pareto": checkpoint in {"a-20", "b-20"}, "overfit": checkpoint == "b-10",
+                "candidate": True, "learned": True, "counted": True, "people_votes": 0, "people_judged": 0,
             }
         )  # fmt: skip
+    missing = dict.fromkeys(("behind", "behind_low", "behind_high", "p", "rank"))
+    flags = dict.fromkeys(("best", "tied", "pareto", "overfit", "learned"), False)
+    board.append(
+        board[-1] | missing | flags
+        | {"variant": "b", "checkpoint": "b-5", "step": 5, "excluded": "<i>3 of 8 pictures are broken"}
+    )  # fmt: skip
+    board.append(
+        board[-1] | {"variant": "", "checkpoint": "no embedding", "step": 0, "score": 0.0, "low": 0.0, "high": 0.0}
+        | {"candidate": False, "excluded": None}
+    )  # fmt: skip
+    bare = images["a"][images["a"].checkpoint == "a-20"]
+    references = bare.assign(variant="", checkpoint="no embedding", step=0, token="", cell="bare-" + bare.cell)
     return {
+        "reference_images": pd.concat([references, references.assign(clip_skip=2, cell="skip-" + references.cell)]),
         "evaluation_images": images,
         "evaluation_scores": scores,
         "evaluation_grids": frame("evaluation_grids", grids),
         "votes": TABLES["votes"].empty(),
         "leaderboard": frame(
-            "leaderboard", [row | {"axis": axis} for axis in ("clothing", "overall", "species") for row in board]
+            "leaderboard",
+            [
+                row | {"axis": axis}
+                for axis in ("clothing", "likeness", "obedience", "overall", "species")
+                for row in board
+            ],
         ),
+        "reference_scores": reference_scores(scores["a"]),
     }
+
+
+def reference_scores(own):
+    """Without an embedding everything is right, and nothing like the concept; the variants differ in CLIP skip."""
+    bare = own[own.checkpoint == "a-20"].assign(variant="", checkpoint="no embedding", step=0)
+    bare = bare.assign(score=(bare.metric == "match").astype(float))
+    held_out = bare[bare.metric == "likeness"].head(2).assign(checkpoint="held-out", axis="held-out", score=1.0)
+    both = pd.concat([bare, held_out])
+    return pd.concat([both.assign(base=f"base, clip skip {skip}") for skip in (1, 2)])
 
 
 def build_results(folder):
@@ -285,6 +314,8 @@ def nothing_measured(results):
         results,
         evaluation_grids=TABLES["evaluation_grids"].empty(),
         leaderboard=TABLES["leaderboard"].empty(),
+        reference_images=results.reference_images[:0],
+        reference_scores=results.reference_scores[:0],
         embeddings={},
         losses={},
         evaluation_images={},

@@ -61,6 +61,13 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(address)
 
+    def unfolded(self):
+        """Open every part, as a reader would one after another."""
+        for part in self.page.locator(".part").all():
+            if not part.evaluate("e => e.open"):
+                part.locator("summary").first.click()
+        return self.page
+
 
 @pytest.fixture
 def visit(browser, address) -> Iterator:
@@ -105,7 +112,7 @@ def panes(page) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_flicks_between_any_two_checkpoints(visit, width):
-    page = visit(viewport={"width": width, "height": 900}).page
+    page = visit(viewport={"width": width, "height": 900}).unfolded()
     names = page.eval_on_selector_all("#flick-a option", "all => all.map(e => e.value)")
     first, last = names[0], names[-1]
     page.get_by_label("Checkpoint A").select_option(first)
@@ -127,7 +134,7 @@ def test_flicks_between_any_two_checkpoints(visit, width):
 
 
 def test_a_pane_shows_the_strip_of_its_checkpoint(visit):
-    page = visit().page
+    page = visit().unfolded()
     for name in page.eval_on_selector_all("#flick-a option", "all => all.map(e => e.value)"):
         page.get_by_label("Checkpoint A").select_option(name)
         wanted = page.eval_on_selector(f".strips [data-checkpoint='{name}'] img", "e => [e.src, e.alt]")
@@ -137,7 +144,7 @@ def test_a_pane_shows_the_strip_of_its_checkpoint(visit):
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_grid_zooms_and_goes_back(visit, scripts):
-    page = visit(viewport={"width": 390, "height": 800}, java_script_enabled=scripts).page
+    page = visit(viewport={"width": 390, "height": 800}, java_script_enabled=scripts).unfolded()
     grid = page.locator("#grids .zoom").first
     grid.scroll_into_view_if_needed()
     small = grid.locator("img").bounding_box()
@@ -149,7 +156,7 @@ def test_a_grid_zooms_and_goes_back(visit, scripts):
 
 
 def test_a_grid_zooms_by_keys(visit):
-    page = visit(viewport={"width": 820, "height": 800}).page
+    page = visit(viewport={"width": 820, "height": 800}).unfolded()
     box = page.locator("#grids .zoom input").first
     box.focus()
     page.keyboard.press("Space")
@@ -159,17 +166,33 @@ def test_a_grid_zooms_by_keys(visit):
 
 
 def test_without_scripts_the_essentials_are_there(visit):
-    page = visit(java_script_enabled=False, viewport={"width": 390, "height": 800}).page
+    page = visit(java_script_enabled=False, viewport={"width": 390, "height": 800}).unfolded()
     assert page.locator("#leaderboard table").first.is_visible()
     assert page.locator("#decision .winner").is_visible()
-    assert page.locator("#decision img").is_visible()
-    assert page.locator("#decision img").get_attribute("alt").startswith(page.locator(".winner bdi").inner_text() + ":")
+    assert page.locator("#decision .beside img").first.is_visible()
+    assert page.locator(".winner bdi").inner_text() in page.locator(".beside img").first.get_attribute("alt")
+    assert page.locator("#decision svg circle").first.is_visible()
     assert page.locator("#grids img").first.is_visible()
     assert page.locator("#pairs table").is_visible()
     assert page.locator("#flick").is_hidden()
     assert page.locator("#flicker noscript").inner_text().startswith("Flicking needs scripts")
     page.locator(".strips summary").first.click()
     assert page.locator(".strips img").first.is_visible()
+
+
+def test_the_first_screens_are_few_and_links_open_what_is_folded(visit):
+    page = visit(viewport={"width": 1440, "height": 900}).page
+    assert page.evaluate("document.documentElement.scrollHeight") <= 4 * 900
+    assert page.locator("#pairs table").is_hidden()
+    page.get_by_role("link", name="Pairs").click()
+    page.locator("#pairs table").wait_for(state="visible")
+
+
+def test_on_paper_nothing_is_folded_and_no_picture_waits(visit):
+    page = visit().page
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("[...document.querySelectorAll('details')].every(e => e.open)")
+    assert page.locator("img[loading=lazy]").count() == 0
 
 
 def test_every_control_has_a_name(visit):

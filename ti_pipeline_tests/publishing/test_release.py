@@ -12,11 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ti_pipeline.publishing.release import ReleaseError, verify_release, write_release
+from ti_pipeline.studies import Release
 
 FILES = [
+    ".a1111/tiny-a.pt",
     "README.md",
     "SHA256SUMS",
-    "a1111/tiny-a.pt",
     "attribution.csv",
     "losses.csv",
     "preview.png",
@@ -37,7 +38,7 @@ def test_holds_the_best_checkpoint_in_both_layouts(results, tmp_path):
     assert made.files == sorted(made.folder / name for name in FILES)
 
     trained = torch.randn(2, 8, generator=torch.Generator().manual_seed(20))
-    pickled = torch.load(made.folder / "a1111/tiny-a.pt", weights_only=True)
+    pickled = torch.load(made.folder / ".a1111/tiny-a.pt", weights_only=True)
     assert pickled["name"] == "tiny-a"
     assert pickled["step"] == 20
     assert pickled["string_to_param"]["*"].equal(trained)
@@ -61,12 +62,15 @@ def test_checksums_cover_every_other_file(results, tmp_path):
 
 def test_evidence_is_the_studys_own(results, tmp_path):
     folder = write_release(results, tmp_path).folder
-    assert (folder / "study.yaml").read_text() == results.study_text
     grid = results.root / "evaluation/tiny/grids/xy_grid-0001-6-a.png"
     assert (folder / "preview.png").read_bytes() == grid.read_bytes()
     with (folder / "losses.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["loss"]) for row in rows] == results.losses["a"].loss.tolist()
+
+
+def with_study(results, **changes):
+    return dataclasses.replace(results, study=results.study.model_copy(update=changes))
 
 
 def test_the_same_release_again_is_left_alone(results, tmp_path):
@@ -83,9 +87,9 @@ def test_a_different_release_gets_the_next_name(results, tmp_path):
     folder = tmp_path / "releases"
     first = write_release(results, folder)
     kept = {path: path.read_bytes() for path in first.files}
-    changed = dataclasses.replace(results, study_text=results.study_text + "# more\n")
+    changed, other = (with_study(results, description=words) for words in ("more", "other"))
     assert write_release(changed, folder).name == "tiny-a-20-2"
-    assert write_release(dataclasses.replace(results, study_text="other: true\n"), folder).name == "tiny-a-20-3"
+    assert write_release(other, folder).name == "tiny-a-20-3"
     assert write_release(changed, folder).name == "tiny-a-20-2"
     assert write_release(results, folder).name == "tiny-a-20"
     assert {path: path.read_bytes() for path in first.files} == kept
@@ -94,7 +98,7 @@ def test_a_different_release_gets_the_next_name(results, tmp_path):
 
 def test_a_damaged_release_is_not_taken_for_the_same(results, tmp_path):
     first = write_release(results, tmp_path)
-    (first.folder / "a1111/tiny-a.pt").write_bytes(b"half")
+    (first.folder / ".a1111/tiny-a.pt").write_bytes(b"half")
     with pytest.raises(ReleaseError, match=r"tiny-a\.pt is gone or is not the file that SHA256SUMS names"):
         verify_release(first.folder)
     assert write_release(results, tmp_path).name == "tiny-a-20-2"
@@ -115,7 +119,7 @@ def test_a_changed_embedding_is_not_released(results, tmp_path):
 
 def test_a_best_checkpoint_without_a_row_is_not_released(results, tmp_path):
     fewer = {"a": results.embeddings["a"].query("step == 10"), "b": results.embeddings["b"]}
-    with pytest.raises(ReleaseError, match=r"a-20 is best but no longer in the embedding table"):
+    with pytest.raises(ReleaseError, match=r"a-20 is first but no longer in the embedding table"):
         write_release(dataclasses.replace(results, embeddings=fewer), tmp_path / "releases")
 
 
@@ -163,13 +167,12 @@ def test_card_metadata(card):
 
 
 def test_card_names_licence_and_hub_base_where_given(results, tmp_path):
-    source = results.study.base_models["base"].model_copy(update={"file": None, "hub": "CompVis/stable-diffusion-v1-4"})
-    study = results.study.model_copy(update={"base_models": {"base": source}})
-    made = write_release(dataclasses.replace(results, study=study), tmp_path, license_name="cc-by-4.0")
-    text = (made.folder / "README.md").read_text()
+    source = results.study.base_models["base"].model_copy(update={"published_as": "CompVis/stable-diffusion-v1-4"})
+    told = with_study(results, base_models={"base": source}, release=Release(license="cc-by-4.0"))
+    text = (write_release(told, tmp_path).folder / "README.md").read_text()
     metadata = yaml.safe_load(text.split("---\n")[1])
     assert (metadata["license"], metadata["base_model"]) == ("cc-by-4.0", "CompVis/stable-diffusion-v1-4")
-    assert 'from_pretrained("CompVis/stable-diffusion-v1-4", torch_dtype=torch.float32)' in text
+    assert 'from_pretrained("CompVis/stable-diffusion-v1-4")' in text
 
 
 def test_card_tells_only_what_the_leaderboard_measured(card):
@@ -179,7 +182,7 @@ def test_card_tells_only_what_the_leaderboard_measured(card):
         if line.startswith("|")
     ][2:]
     assert [(row[0], float(row[1]), int(row[3]), int(row[4]), int(row[5])) for row in table] == [
-        (axis, 0.875, 8, 1, 1) for axis in ("overall", "clothing", "species")
+        (axis, 0.875, 8, 1, 1) for axis in ("overall", "obedience", "likeness", "clothing", "species")
     ]
     assert "best of 4 checkpoints" in card
     assert "too close to call\nagainst b-20 (on the same prompts and seeds they cannot be told from it)" in card
@@ -189,11 +192,32 @@ def test_card_tells_only_what_the_leaderboard_measured(card):
 def test_card_shows_how_to_use_it(card):
     assert 'load_textual_inversion("safetensors/tiny-a.safetensors", token="tiny-a")' in card
     assert "`embedding:tiny-a`" in card
-    assert "`<tiny-a>`" in card
-    assert "`a1111/tiny-a.pt`" in card
-    # Clip skip 2 of web UIs is 1 in diffusers.
+    assert "`.a1111/tiny-a.pt`" in card
     assert 'Set "Clip skip" to 2' in card
-    assert ", clip_skip=1)" in card
+
+
+@pytest.mark.parametrize(("width", "named"), [(768, True), (1024, True), (8, False)])
+def test_card_sends_nobody_to_a_program_that_knows_no_such_width(results, tmp_path, width, named):
+    """InvokeAI takes the widths of the published Stable Diffusions alone."""
+    embeddings = {name: table.assign(width=width) for name, table in results.embeddings.items()}
+    card = (
+        write_release(dataclasses.replace(results, embeddings=embeddings), tmp_path).folder / "README.md"
+    ).read_text()
+    assert ("`<tiny-a>`" in card) is named
+
+
+def invokeai_finds(folder):
+    """What InvokeAI's scan lists: names with these ends, in no folder and of no name that begins with a dot."""
+    ends = (".ckpt", ".bin", ".pth", ".safetensors", ".pt", ".gguf")
+    found = []
+    for entry in sorted(folder.iterdir()):
+        if not entry.name.startswith("."):
+            found += invokeai_finds(entry) if entry.is_dir() else [entry.name] if entry.name.endswith(ends) else []
+    return found
+
+
+def test_a_scan_of_the_whole_folder_finds_one_model(results, tmp_path):
+    assert invokeai_finds(write_release(results, tmp_path).folder) == ["tiny-a.safetensors"]
 
 
 def test_card_is_harmless_and_private(card):

@@ -38,7 +38,7 @@ def test_a_line_says_what_was_released(results, folder):
     assert (entry["study"], entry["name"], entry["checkpoint"]) == ("tiny", "tiny-a-20", "a-20")
     assert entry["sha256"] == hashlib.sha256((made.folder / "SHA256SUMS").read_bytes()).hexdigest()
     assert entry["scores"]["overall"] == {"score": 0.875, "low": 0.7, "high": 1.0, "pictures": 8, "rank": 1}
-    assert set(entry["scores"]) == {"overall", "species", "clothing"}
+    assert set(entry["scores"]) == {"overall", "obedience", "likeness", "species", "clothing"}
     assert entry["recipe"]["vectors"] == 2
     assert entry["data"] == {
         "posts found": 6,

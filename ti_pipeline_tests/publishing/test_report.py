@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ti_pipeline.publishing.first_screen import FIELD, points
 from ti_pipeline.publishing.pictures import PAGE_BYTES, picture, shrunk
 from ti_pipeline.publishing.report import render_report, write_report
 from ti_pipeline.publishing.verdict import ValueCount, mismatches_by_value
@@ -140,26 +141,58 @@ def test_nothing_on_the_page_hides_or_reorders_text(html):
 
 def test_the_decision_comes_first_and_is_honest(page_text):
     text = page_text
-    decision = text[text.index("Decision", text.index("Make it again")) : text.index("Warnings")]
+    start = text.index("Decision", text.index("Make it again"))
+    decision = text[start : text.index("Leaderboard", start)]
     assert "a-20 (a after 20 updates)" in decision
-    assert "Overall score 0.875, 95 % interval 0.700–1.000, best of 4 checkpoints" in decision
+    assert "Overall 0.88 (0.70–1.00), obedience 0.88, likeness 0.88; best of 4 checkpoints" in decision
     assert (
         "Too close to call: 1 other checkpoint cannot be told from it on the same prompts and seeds: b-20" in decision
     )
-    assert "beaten by no other on every axis at once, so a maker may prefer it for one axis: a-20, b-20." in decision
+    assert "Better than it in obedience or in likeness, beyond chance" in decision
+    assert "Against the runner-up, a-10: obedience +0.38" in decision
+    assert "Left out: b-5: <i>3 of 8 pictures are broken." in decision
+    assert "A true difference of 0.25 overall is found in four of five such studies" in decision
     assert "Overfitting: b-10 is nearer to the concept than an earlier checkpoint of the variant" in decision
+    assert "– no embedding 0.000 0.000–0.000 reference" in text
     assert "a-10 0.500 0.200–0.800 8 4 0.375 (0.100 to 0.600) 0.031 no" in text
-    assert "Runner-up: a-10 0.500 (0.200–0.800)" in decision
-    assert "species a-20 and 1 tied 0.875 0.700–1.000" in page_text
-    assert "Judged on 8 pictures" in decision
-    assert "/home/someone/clip" in decision
+    assert "8 pictures of each checkpoint, on clothing, species, seen by /home/someone/clip" in decision
+
+
+def test_the_same_prompts_stand_without_and_with_the_embedding_on_every_axis(results, html):
+    shown = [a["alt"] for a in Page(html).all("img") if "without the embedding" in a["alt"]]
+    assert sorted(alt.split(":")[0] for alt in shown) == ["coat", "shirt", "tiger", "wolf"]
+    assert all("below with a-20; seeds 6, 7" in alt for alt in shown)
+    assert "three of the concept's own pictures (trained on)" in Page(html).text
+
+
+def test_every_checkpoint_and_reference_has_a_place_by_obedience_and_likeness(results):
+    board = results.leaderboard
+    edits = {("obedience", "a-20"): (0.5, 0.25, 0.75), ("likeness", "a-20"): (1.0, 0.9, 2.0)}
+    for (axis, name), numbers in edits.items():
+        board.loc[(board.axis == axis) & (board.checkpoint == name), ["score", "low", "high"]] = numbers
+    found = {point.name: point for point in points(results)}
+    assert list(found)[-1] == "a-20", "the best is drawn over the others"
+    left, top, width, height = FIELD
+    at = [left + width * (share + 0.1) / 1.25 for share in (0.5, 0.25, 0.75)]
+    assert found["a-20"].x == pytest.approx(at, abs=0.1)
+    down = [top + height * (1 - (share + 0.1) / 1.25) for share in (1.0, 0.9, 1.15)]  # 2.0 is beyond the field's end
+    assert found["a-20"].y == pytest.approx(down, abs=0.1)
+    assert found["no embedding"].colour is None
+    assert {name for name, point in found.items() if point.named} == {"a-20", "b-20", "no embedding"}
 
 
 def test_a_clear_winner_is_called_clear(results):
-    board = results.leaderboard.assign(tied=lambda table: table["rank"] == 1)
+    board = results.leaderboard.assign(tied=False)
     text = Page(render_report(dataclasses.replace(results, leaderboard=board))).text
     assert "It leads every other checkpoint on the same prompts and seeds by more than chance." in text
-    assert "Too close to call" not in text
+    assert "Too close to call:" not in text
+
+
+def test_where_nothing_was_learned_none_is_called_best(results):
+    text = Page(render_report(dataclasses.replace(results, leaderboard=results.leaderboard.assign(best=False)))).text
+    assert "Nothing was learned (first in rank: a-20)" in text
+    assert "best of 4 checkpoints" not in text
+    assert "Look at the crops and captions first" in text
 
 
 @pytest.mark.parametrize(
@@ -172,7 +205,7 @@ def test_a_clear_winner_is_called_clear(results):
         "posts found 6 5 1 × excluded tag <x>",
         "3 pictures to train on, 1 held out, of 5.",
         "input contender 1 contender 2 conclusion",
-        "all axes a-20 b-20 too close to call 3 : 0, 8 0.250",
+        "overall a-20 b-20 too close to call",
         "solo 50.0 % 50.0 % ± 5.0",
         "simple background 100.0 % not steered",
         "simple background 1 2 1 0 1 sketch",  # post 2 by both, post 1 by its pixels alone
@@ -213,7 +246,7 @@ def test_error_bars_lie_where_the_numbers_say(html):
     """Of the board a-20 (0.7, 0.875, 1.0) down to b-10 (0.0, 0.25, 0.5), 0 is drawn at 2 and 1 at 98."""
     page = Page(html)
     spans = [a for a in page.all("line") if a["class"] == "span"][:4]
-    dots = page.all("circle")[:4]
+    dots = [a for a in page.all("circle") if a.get("class") == "dot"][:4]
     for (score, low, high), span, dot in zip(OVERALL.values(), spans, dots, strict=True):
         drawn = [float(x) for x in (span["x1"], dot["cx"], span["x2"])]
         assert drawn == pytest.approx([2 + 96 * low, 2 + 96 * score, 2 + 96 * high], abs=0.01)

@@ -32,7 +32,7 @@ def test_three_kinds_of_sidecars_in_mixed_nested_folders(tmp_path):
     downloaded = {
         "id": 77,
         "rating": "q",
-        "tags": {"species": ["wolf"], "artist": ["a b"], "new_category": ["x"]},
+        "tags": {"species": ["wolf"], "artist": ["a b", "A_B"], "new_category": ["x"]},
         "score": {"up": 3, "down": -1, "total": 2},
         "flags": {"deleted": True},
         "created_at": "2026-07-14T02:31:17.553+03:00",
@@ -53,7 +53,8 @@ def test_three_kinds_of_sidecars_in_mixed_nested_folders(tmp_path):
     assert list(found) == ["d.gif", "a.png", "b.JPG", "c.webp"]
     a = found["a.png"]
     data = (tmp_path / "one/a.png").read_bytes()
-    assert (a["id"], a["rating"], a["tags"]) == (77, "q", downloaded["tags"])
+    tags = {"species": ["wolf"], "artist": ["a_b"], "new_category": ["x"]}
+    assert (a["id"], a["rating"], a["tags"]) == (77, "q", tags)
     assert (a["score"], a["flags"], a["created_at"]) == tuple(downloaded[k] for k in ("score", "flags", "created_at"))
     assert a["file"] == {
         "width": 5,
@@ -79,12 +80,17 @@ def test_three_kinds_of_sidecars_in_mixed_nested_folders(tmp_path):
 @pytest.mark.parametrize(
     ("sidecar", "tags"),
     [
-        ({"tags": {"general": "a b", "artist": ["c d"]}}, {"general": ["a", "b"], "artist": ["c d"]}),
+        ({"tags": {"general": "a b", "artist": ["c d"]}}, {"general": ["a", "b"], "artist": ["c_d"]}),
         ({"tags": ["a", "b"]}, {"general": ["a", "b"]}),
         ({"tags": "a  b\tc\n"}, {"general": ["a", "b", "c"]}),
         ({"tags": "a \x0b b"}, {"general": ["a", "\x0b", "b"]}),
         ({"tags": "a b c", "tags_artist": "b", "tags_lore": ["c"]}, {"general": ["a"], "artist": ["b"], "lore": ["c"]}),
         ({"tag_string": "a b", "tag_string_character": "b"}, {"general": ["a"], "character": ["b"]}),
+        ({"tags": "Blue Eyes, grey wolf"}, {"general": ["blue_eyes", "grey_wolf"]}),
+        ({"tags": "wolf;fox|x"}, {"general": ["wolf", "fox", "x"]}),
+        ({"tags": {"wolf": 0.98, "blue eyes": 1}}, {"general": ["wolf", "blue_eyes"]}),
+        ({"tags": [{"name": "Grey Wolf", "count": 3}]}, {"general": ["grey_wolf"]}),
+        ({"keywords": ["a"], "tags_of_age": "b c"}, {"general": ["a"], "of_age": ["b", "c"]}),
         ({"tags": None}, {}),
         ({}, {}),
     ],
@@ -97,7 +103,7 @@ def test_shapes_of_downloaders_tags(tmp_path, sidecar, tags):
 @pytest.mark.parametrize(
     ("written", "rating"),
     [("s", "s"), ("safe", "s"), ("General", "s"), ("questionable", "q"), ("sensitive", "q"), ("Explicit", "e"),
-     ("unheard of", "unheard of"), (5, "5"), (None, "q")],
+     ("unheard of", "e"), (5, "e"), (None, "q")],
 )  # fmt: skip
 def test_ratings_in_words(tmp_path, written, rating):
     put(tmp_path, "a.png", {"rating": written})
@@ -129,7 +135,7 @@ def test_odd_tags_survive_as_data(tmp_path):
     put(tmp_path, "a.png", {"id": 1, "tags": {"general": odd}})
     lines = [tag for tag in odd if "," not in tag]
     put(tmp_path, "b.png", "\n".join(lines), "{name}.txt")
-    put(tmp_path, "c.png", ", ".join(lines), "{stem}.txt")
+    put(tmp_path, "c.png", ", ".join(lines), "{stem}.TXT")
     found = read(tmp_path)
     assert found["a.png"]["tags"]["general"] == odd
     assert found["b.png"]["tags"]["general"] == lines
@@ -160,23 +166,24 @@ def test_a_sidecar_that_cannot_be_read_leaves_the_post_out_with_its_reason(tmp_p
     table = posts_table(reading.records, ContentPolicy()).sort_values("status")
     assert list(table.status) == ["dropped", "kept"]
     assert table.reason.iloc[0].startswith(f"tag file {kind.format(name='a.png', stem='a')}")
-    assert any("cannot be read" in note for note in reading.notes)
+    assert table.file_url.iloc[0] == (tmp_path / "a.png").as_uri()  # so that people find it
+    assert any("cannot be used" in note and "a.png" in note for note in reading.notes)
 
 
 def test_missing_surplus_and_orphaned_tag_files_are_noted(tmp_path):
     for i in range(8):
         put(tmp_path, f"bare{i}.png")
     put(tmp_path, "two.png", {"tags": "json"})
-    put(tmp_path, "two.png", "text", "{stem}.txt")
+    put(tmp_path, "two.png", "json, text", "{stem}.txt")
     (tmp_path / "lost.txt").write_text("wolf", encoding="utf-8")
     reading = read_folder(tmp_path, assume_rating="s")
     assert len(reading.records) == 9
-    assert reading.records[-1]["tags"] == {"general": ["json"]}
+    assert reading.records[-1]["tags"] == {"general": ["json", "text"]}
     first, second, third = reading.notes
     assert first.startswith("8 without a tag file")
     assert "bare0.png" in first
     assert "3 more" in first
-    assert "two.png (two.png.json is read)" in second
+    assert "two.png (two.png.json: 1 tags, two.txt: 2 tags)" in second
     assert "lost.txt" in third
 
 

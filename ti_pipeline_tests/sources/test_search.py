@@ -29,11 +29,15 @@ def client_of(site: Emulator, **settings):
     return lambda: E621Client(site.url, username="tester", per_second=1000.0, backoff=0.0, **settings)
 
 
-def fetch(folder, site: Emulator | None, *, progress=lambda *_: None, ask_site=True, settings=None, **source):
+def fetch(
+    folder, site: Emulator | None, *, progress=lambda *_: None, ask_site=True, redraw=False, settings=None, **source
+):
     """Fetch a study's records, keeping answers in `folder`; without a site nobody may be asked."""
     read = TypeAdapter(Source).validate_python({"kind": "e621", "query": "wolf"} | source)
     client = client_of(site, **(settings or {})) if site is not None else None
-    return fetch_posts(read, folder=folder, answers=folder, client=client, seed=3, ask_site=ask_site, progress=progress)
+    return fetch_posts(
+        read, folder=folder, answers=folder, client=client, seed=3, ask_site=ask_site, redraw=redraw, progress=progress
+    )
 
 
 def ids(reading) -> list[int]:
@@ -277,3 +281,40 @@ def test_a_site_that_suddenly_finds_nothing_changes_nothing(tmp_path):
         with pytest.raises(SourceError, match="no posts"):
             fetch(tmp_path, site)
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [kept]
+
+
+@pytest.mark.parametrize("query", ["wolf randseed:7", "wolf order:random", "wolf order:random randseed:7"])
+def test_a_random_search_is_drawn_once_whole_and_without_doubles(tmp_path, query):
+    with Emulator([post(i) for i in range(1, 1001)]) as site:
+        first = fetch(tmp_path, site, query=query, limit=700)
+        assert len(set(ids(first))) == len(first.records) == 700
+        assert ids(first) != sorted(ids(first), reverse=True)
+        again = fetch(tmp_path, site, query=query, limit=700)
+        assert set(ids(again)) == set(ids(first))
+        assert table(again).status.tolist() == ["kept"] * 700
+        assert "is kept" in again.notes[0]
+        assert set(ids(fetch(tmp_path, None, query=query, limit=700, ask_site=False))) == set(ids(first))
+
+
+def test_a_drawn_post_that_goes_is_dropped_and_none_comes_in_its_place(tmp_path):
+    posts = [post(i) for i in range(1, 101)]
+    with Emulator(copy.deepcopy(posts)) as site:
+        first = ids(fetch(tmp_path, site, query="wolf order:random", limit=20))
+    gone, rated = first[0], first[1]
+    changed = [record | {"rating": "e" if record["id"] == rated else "s"} for record in posts if record["id"] != gone]
+    with Emulator(changed, port=int(site.url.rpartition(":")[2])) as later:
+        found = table(fetch(tmp_path, later, query="wolf order:random", limit=20))
+    assert set(found.index) == set(first)
+    assert found.reason[gone].startswith("gone")
+    assert found.reason[rated].startswith("rating e")
+    assert (found.status == "kept").sum() == 18
+
+
+def test_a_random_search_is_drawn_anew_when_that_is_asked_for(tmp_path):
+    with Emulator([post(i) for i in range(1, 201)]) as site:
+        first = set(ids(fetch(tmp_path, site, query="wolf order:random", limit=20)))
+        second = fetch(tmp_path, site, query="wolf order:random", limit=20, redraw=True)
+        assert set(ids(second)) != first
+        assert len(second.records) == 20  # those of the first draw have not gone anywhere
+        assert set(ids(fetch(tmp_path, site, query="wolf order:random", limit=20))) == set(ids(second))
+        assert len(fetch(tmp_path, site, query="wolf order:random", limit=30).records) == 30

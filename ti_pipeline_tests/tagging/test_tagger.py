@@ -4,9 +4,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ti_pipeline.e621.policy import ContentPolicy
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan
 from ti_pipeline.tagging.captions import write_captions
+from ti_pipeline.tagging.seen import refused_by_tagger, seen_tags, with_sidecars
 from ti_pipeline.tagging.tagger import TaggerError, counted_like, tag_pictures
 from ti_pipeline.tagging.vocabulary import reduce_vocabulary
 
@@ -56,7 +58,7 @@ def tagged(pictures, folder, **settings) -> pd.DataFrame:
 
 
 def said(table: pd.DataFrame) -> dict[int, list[str]]:
-    return table.astype({"tag": "str"}).groupby("post_id").tag.agg(list).to_dict()
+    return seen_tags(table).astype({"tag": "str"}).groupby("post_id").tag.agg(list).to_dict()
 
 
 def test_deepbooru_style_reads_rgb_of_0_to_1(pictures, tmp_path):
@@ -65,7 +67,8 @@ def test_deepbooru_style_reads_rgb_of_0_to_1(pictures, tmp_path):
     (tmp_path / "tags.txt").write_text("red\ngreen_fur\nrating:safe\n")
     table = tagged(pictures, tmp_path)
     assert said(table) == {1: ["red"], 2: ["green_fur"], 3: ["green_fur", "red"]}
-    assert set(table.confidence) == {1.0}
+    assert set(seen_tags(table).confidence) == {1.0}
+    assert table[table.category == "rating"].tag.tolist() == ["rating:safe"] * 4  # one of them is always true
 
 
 def test_wd_style_reads_bgr_of_0_to_255_and_its_categories(pictures, tmp_path):
@@ -75,9 +78,35 @@ def test_wd_style_reads_bgr_of_0_to_255_and_its_categories(pictures, tmp_path):
     table = tagged(pictures, tmp_path)
     assert said(table) == {1: ["someone"], 2: ["green"], 3: ["green", "someone"]}
     assert dict(zip(table.tag.astype(str), table.category.astype(str), strict=True)) == {
+        "rating:safe": "rating",
         "someone": "character",
         "green": "general",
     }
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("a,0\nb,1\nc,5\n", {"a": "general", "b": "artist", "c": "species"}),
+        ("a,8\nb,3\nc,7\n", {"a": "lore", "b": "copyright", "c": "meta"}),
+        ("a,9\nb,4\nc,5\n", {"b": "character", "c": "meta"}),  # Danbooru's numbers, by its rating heads
+        ("a,general\nb,species\nc,meta\n", {"a": "general", "b": "species", "c": "meta"}),
+    ],
+)
+def test_categories_are_the_sites_numbers_or_names(pictures, tmp_path, listed, expected):
+    pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
+    colour_model(tmp_path / "model.onnx", channels_first=True, largest=255.0)
+    (tmp_path / "selected_tags.csv").write_text("name,category\n" + listed)
+    table = tagged(pictures, tmp_path, tagger_threshold=0.0)
+    assert dict(zip(table.tag.astype(str), table.category.astype(str), strict=True)) == expected
+
+
+def test_a_category_that_is_none_is_named(pictures, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
+    colour_model(tmp_path / "model.onnx", channels_first=True, largest=255.0)
+    (tmp_path / "selected_tags.csv").write_text("name,category\na,0\nb,beast\nc,0\n")
+    with pytest.raises(TaggerError, match=r"selected_tags\.csv: b has the category 'beast'"):
+        tagged(pictures, tmp_path)
 
 
 def test_the_threshold_decides_and_pictures_are_padded_white(tmp_path):
@@ -122,3 +151,34 @@ def test_what_is_missing_is_named(pictures, tmp_path):
     (tmp_path / "other.csv").write_text("tag\nred\n")
     with pytest.raises(TaggerError, match="no column `name`"):
         tagged(pictures, tmp_path, tagger_tags="other.csv")
+
+
+def test_excluded_words_and_ratings_that_a_tagger_sees_take_the_picture_out(pictures, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
+    colour_model(tmp_path / "model.onnx", channels_first=False, largest=1.0)
+    (tmp_path / "tags.txt").write_text("rating:sensitive\nfemale_child\nrating:safe\n")
+    table = tagged(pictures, tmp_path)
+    refused = refused_by_tagger(table, ContentPolicy())
+    assert (
+        refused
+        == {  # red is the first output, green the second; white is both, and of equal ratings the first counts
+            1: "the tagger says rating:sensitive, which counts as q",
+            2: "the tagger sees female_child, which the content policy excludes",
+            3: "the tagger sees female_child, which the content policy excludes",
+            4: "the tagger says rating:sensitive, which counts as q",
+        }
+    )
+    assert set(refused_by_tagger(table, ContentPolicy(ratings=frozenset("sq")))) == {2, 3}
+    assert refused_by_tagger(table.iloc[:0], ContentPolicy()) == {}
+
+
+def test_captions_that_lie_beside_pictures_stay_as_they_are():
+    empty = TABLES["captions"].empty()
+    rows = [{"post_id": n, "caption": "wolf", "tags": ["wolf"], "tag_count": 1, "dropped_tags": 3} for n in (1, 2)]
+    table = pd.DataFrame(rows).astype({"caption": "str"})[list(empty.columns)]
+    posts = pd.DataFrame({"post_id": [1, 2], "captions": [["A wolf, in the snow.", "second"], []]})
+    found = with_sidecars(table, posts)
+    assert TABLES["captions"].problems(found) == []
+    assert found.caption.tolist() == ["A wolf, in the snow.", "wolf"]
+    assert found.tags.tolist() == [["A wolf", "in the snow."], ["wolf"]]
+    assert (found.tag_count.tolist(), found.dropped_tags.tolist()) == ([2, 1], [0, 3])
