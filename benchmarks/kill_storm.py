@@ -85,7 +85,6 @@ def job_of(recipe: dict[str, Any], steps: int, root: Path, bases: Path) -> Any:
         "crop": "64",
         "resolution": 64,
         "seed": 5,
-        "token": "a",
     }
     variant = Variant(**fixed, **own, token="zz", steps=steps)
     source, folder = BaseModelSource(folder="tiny"), root / "embeddings" / "s" / "a"

@@ -332,9 +332,7 @@ def test_too_little_memory_to_encode_gives_advice(root, make_job, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(AutoencoderKL, "encode", exhausted)
-    with pytest.raises(
-        TrainingError, match=r"s__a: the GPU's memory .* of 64 pixels; .* smaller resolution"
-    ):
+    with pytest.raises(TrainingError, match=r"s__a: the GPU's memory .* of 64 pixels; .* smaller resolution"):
         train_variants([make_job("a")], root=root)
 
 
