@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import pickle
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,17 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS, REPOSITORY = Path(__file__).parent / "results", Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).parent / "results"
 MARK = "TI_KILL_STORM"
-SCRIPT = """
-import pickle, sys, torch
-from pathlib import Path
-from ti_pipeline.inversion.training_runs import train_variants
-torch.set_num_threads(1)
-if __name__ == "__main__":
-    jobs, root, processes = pickle.loads(Path(sys.argv[1]).read_bytes())
-    train_variants(jobs, root=root, processes=processes)
-"""
 CHOICES: dict[str, list[Any]] = {
     "vectors": [1, 3, 5],
     "batch_size": [1, 2, 3],
@@ -85,19 +75,30 @@ def job_of(recipe: dict[str, Any], steps: int, root: Path, bases: Path) -> Any:
         "crop": "64",
         "resolution": 64,
         "seed": 5,
-        "token": "a",
     }
     variant = Variant(**fixed, **own, token="zz", steps=steps)
     source, folder = BaseModelSource(folder="tiny"), root / "embeddings" / "s" / "a"
     return VariantJob("s", "a", variant, source, bases, {"64": crops}, captions, folder)
 
 
-def start(job: Any, root: Path, processes: int) -> subprocess.Popen[bytes]:
-    """Start a training of its own."""
+def train(path: Path) -> None:
+    """Train a job of a file: what runs in a process of its own."""
+    import torch
+
+    from ti_pipeline.inversion.training_runs import train_variants
+
+    torch.set_num_threads(1)
+    jobs, root, processes = pickle.loads(path.read_bytes())
+    train_variants(jobs, root=root, processes=processes)
+
+
+def start(job: Any, root: Path, processes: int) -> Any:
+    """Start a training in a process of its own, forked from one that has read torch and diffusers already."""
     path = root / "job.pickle"
     path.write_bytes(pickle.dumps(([job], root, processes)))
-    environment = os.environ | {MARK: str(os.getpid()), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)], env=environment, stderr=subprocess.DEVNULL)
+    started = multiprocessing.get_context("forkserver").Process(target=train, args=(path,))
+    started.start()
+    return started
 
 
 def left_behind() -> list[int]:
@@ -110,7 +111,7 @@ def left_behind() -> list[int]:
                 found.append(int(path.name))
         except OSError:
             continue
-    return [pid for pid in found if pid != os.getpid()]
+    return found
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -122,25 +123,25 @@ def files(folder: Path) -> dict[str, str]:
 def storm(recipe: dict[str, Any], root: Path, bases: Path, kills: int, draw: random.Random) -> Counter[str]:
     """Train a recipe while it is being killed; return what was sent."""
     sent: Counter[str] = Counter()
+    before = left_behind()  # the process that the others are forked from, and those that keep account of it
     for steps in recipe["lengths"]:
         while True:
             process = start(job_of(recipe, steps, root, bases), root, recipe["processes"])
             number = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
             wait = draw.uniform(0.3, 1.2) * recipe["seconds"] if sum(sent.values()) < kills else None
-            try:
-                process.wait(wait)
-            except subprocess.TimeoutExpired:
-                process.send_signal(number)
+            process.join(wait)
+            if process.is_alive():
+                os.kill(process.pid, number)
                 sent[number.name] += 1
-                process.wait(120)
+                process.join(120)
                 until = time.monotonic() + 90
-                while (left := left_behind()) and time.monotonic() < until:
+                while (left := set(left_behind()) - set(before)) and time.monotonic() < until:
                     time.sleep(0.2)
                 if left:
-                    raise SystemExit(f"{number.name} left processes behind: {left}") from None
+                    raise SystemExit(f"{number.name} left processes behind: {left}")
                 continue
-            if process.returncode:
-                raise SystemExit(f"a training failed by itself: exit code {process.returncode}")
+            if process.exitcode:
+                raise SystemExit(f"a training failed by itself: exit code {process.exitcode}")
             break
     return sent
 
@@ -155,6 +156,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    os.environ |= {MARK: str(os.getpid()), "OMP_NUM_THREADS": "1"}
     draw, sent, worked = random.Random(given.seed), Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as work:
         build_tiny_base(Path(work) / "bases" / "tiny")
@@ -168,7 +170,9 @@ def main() -> None:
             make_root(wild)
             for length in recipe["lengths"]:
                 began = time.monotonic()
-                if start(job_of(recipe, length, calm, Path(work) / "bases"), calm, recipe["processes"]).wait():
+                quiet = start(job_of(recipe, length, calm, Path(work) / "bases"), calm, recipe["processes"])
+                quiet.join()
+                if quiet.exitcode:
                     raise SystemExit("a calm training failed")
                 recipe["seconds"] = time.monotonic() - began
             own = -(-given.kills * (number + 1) // given.recipes) - sum(sent.values())
@@ -182,6 +186,11 @@ def main() -> None:
     path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-kill_storm.json"
     write_json(path, {"recipes": given.recipes, "sent": dict(sent), "kinds": dict(worked), "seed": given.seed})
     print(f"written to {path}")
+
+
+if __name__ == "__mp_main__":  # in the process that trainings are forked from
+    from diffusers import DDIMScheduler, StableDiffusionPipeline  # noqa: F401
+    from transformers import CLIPTextModel  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -179,8 +179,9 @@ class Variant(StudyModel):
     )
     batch_size: int = Field(default=1, ge=1)
     gradient_accumulation: int = Field(default=1, ge=1)
-    lr_scheduler: Literal["constant", "cosine"] = Field(
-        default="constant", description="Shape laid over the learning rate: as it is, or falling to 0 as half a cosine."
+    lr_scheduler: Literal["constant", "cosine", "linear"] = Field(
+        default="constant",
+        description="Shape laid over the learning rate: as it is, or falling to 0 as half a cosine or in a line.",
     )
     warmup_steps: int = Field(default=0, ge=0, description="Updates in which the learning rate rises from 0.")
     optimizer: Literal["adamw", "lion", "prodigy", "directional"] = Field(
@@ -209,6 +210,7 @@ class Variant(StudyModel):
     )
     shuffle_tags: bool = Field(default=False, description="Shuffle a caption's tags at each step.")
     drop_tags: Share = Field(default=0.0, description="Chance of each tag to be left out at each step.")
+    caption_dropout: Share = Field(default=0.0, description="Chance of the whole caption to be left out at each step.")
     keep_tags: int = Field(default=0, ge=0, description="This many first tags are neither shuffled nor left out.")
     long_prompts: Literal["fit", "chunks", "cut"] = Field(
         default="fit",

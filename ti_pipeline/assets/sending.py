@@ -134,5 +134,7 @@ def _purged_since(key: Key, store: DataStore) -> bool:
     if purges is None:
         return False
     place = UPath(store.url) / "tables" / "embedding" / f"{key}.parquet"
-    listed = purges[(purges.kind == "embedding") & purges.item.str.startswith(f"embeddings/{key.study}/{key.part}/")]
+    own = f"embeddings/{key.study}/{key.part}/"
+    current = purges.item.str.startswith(own) & ~purges.item.str.startswith(f"{own}earlier/")
+    listed = purges[(purges.kind == "embedding") & current]
     return bool((listed["at"] > place.fs.modified(place.path)).any())

@@ -127,13 +127,17 @@ def prompt_of(
     shuffle: bool,
     drop: float,
     keep: int = 0,
+    dropout: float = 0.0,
 ) -> str:
     """Return a training prompt: a template drawn by `rng`, [name] and [filewords] filled in.
 
     The caption's tags are those between its commas; `drop` is each tag's chance to be left out, and the first `keep`
-    tags stay where they are. Commas that an empty caption leaves at an end are removed.
+    tags stay where they are; `dropout` is the chance that there is no caption at all. Commas that an empty caption
+    leaves at an end are removed.
     """
     template = templates[int(rng.integers(len(templates)))]
+    if dropout and rng.random() < dropout:
+        caption = ""
     tags = [tag for tag in caption.split(", ") if tag]
     kept, tags = tags[:keep], tags[keep:]
     if drop:

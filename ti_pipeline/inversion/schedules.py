@@ -1,8 +1,8 @@
 """Learning-rate schedules in the syntax that users of A1111's Train tab know, and shapes laid over them.
 
 `0.005:100, 1e-3:1000, 1e-5`: a rate holds while the updates done are fewer than the number behind it; the last may be
-bare and holds to the end. No interpolation. Warm-up and cosine multiply it, by the same factors as diffusers'
-`get_cosine_schedule_with_warmup`.
+bare and holds to the end. No interpolation. Warm-up, cosine and line multiply it, by the same factors as diffusers'
+`get_cosine_schedule_with_warmup` and `get_linear_schedule_with_warmup`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ class LearningRate:
     pieces: tuple[tuple[float, float], ...]
     warmup: int = 0  # updates in which the rate rises from 0
     cosine_end: int | None = None  # update at which half a cosine has brought the rate down to 0
+    linear_end: int | None = None  # update at which a straight line has
 
     def at(self, done: int) -> float:
         """Return the rate of the update after `done` updates; the last rate holds for ever."""
         rate = next((rate for rate, end in self.pieces if done < end), self.pieces[-1][0])
         if done < self.warmup:
             return rate * done / self.warmup
+        if self.linear_end is not None:
+            return rate * max(0.0, (self.linear_end - done) / max(1, self.linear_end - self.warmup))
         if self.cosine_end is None:
             return rate
         share = (done - self.warmup) / max(1, self.cosine_end - self.warmup)

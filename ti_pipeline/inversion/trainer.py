@@ -204,6 +204,7 @@ def _draw(run: Run, base: Base, levels: torch.Tensor) -> Batch:
             shuffle=variant.shuffle_tags,
             drop=variant.drop_tags,
             keep=variant.keep_tags,
+            dropout=variant.caption_dropout,
         )
         for i in chosen
     ]

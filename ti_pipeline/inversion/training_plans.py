@@ -28,7 +28,7 @@ __all__ = ["Plan", "VariantJob", "crop_files", "make_plan"]
 METHOD = "3"  # part of every fingerprint: raise it when the same settings would give other vectors
 _ENDS = ("steps", "epochs", "checkpoint_every", "patience")  # where the way ends, and what is kept of it
 _SILENT = ("note", "gradient_checkpointing")  # no bit of the vectors depends on these
-_OF_THE_END = ("cosine",)  # shapes of the learning rate that depend on how long the training is
+_OF_THE_END = ("cosine", "linear")  # shapes of the learning rate that depend on how long the training is
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,8 @@ def _rate(variant: Variant, steps: int) -> LearningRate:
         pieces += [(rate, min(start + end, stop)) for rate, end in (*own, (own[-1][0], math.inf))]
         start = stop
     pieces = pieces or list(parse_learning_rate(variant.learning_rate).pieces)
-    return LearningRate(tuple(pieces), variant.warmup_steps, steps if variant.lr_scheduler == "cosine" else None)
+    ends = {f"{shape}_end": steps for shape in ("cosine", "linear") if variant.lr_scheduler == shape}
+    return LearningRate(tuple(pieces), variant.warmup_steps, **ends)
 
 
 def _optimizer(key: str, variant: Variant, vectors: torch.Tensor) -> torch.optim.Optimizer:

@@ -181,6 +181,9 @@ def _users(found: _Found, root: Path, crops_of: Mapping[str, Sequence[str]]) -> 
             if touched & set(crops_of.get(path.stem, tables)):
                 for name in _table(path).safetensors_path:
                     yield _row("embedding", root / name, root, study=study, done="listed")
+        if posts:  # which pictures an earlier training had, no table tells any more
+            for path in sorted((root / "embeddings" / study).glob("*/earlier/*/*.safetensors")):
+                yield _row("embedding", path, root, study=study, done="listed")
         for path in sorted((root / "releases" / study).glob("*/attribution.csv")):
             with path.open(encoding="utf-8", newline="") as stream:
                 if posts & {int(row["post_id"]) for row in csv.DictReader(stream)}:

@@ -117,6 +117,19 @@ def test_tags_are_dropped_at_the_given_rate():
     assert abs(sum(left) / 5000 - 0.7) < 0.03
 
 
+def test_whole_captions_are_left_out_at_the_given_rate():
+    def made(i: int, **options) -> str:
+        return prompt_of(
+            ["[name], [filewords]"], "x", "a, b", generator(0, "prompt", i), shuffle=False, drop=0.0, **options
+        )
+
+    bare = sum(made(i, dropout=0.25) == "x" for i in range(2000))
+    assert abs(bare / 2000 - 0.25) < 0.03
+    assert all(made(i, dropout=0.25) in {"x", "x, a, b"} for i in range(50))
+    assert made(1, dropout=1.0) == "x"
+    assert made(1) == "x, a, b"
+
+
 def test_every_template_is_used():
     drawn = {
         prompt_of(["a [name]", "b [name]"], "x", "", generator(1, "prompt", i), shuffle=False, drop=0.0)

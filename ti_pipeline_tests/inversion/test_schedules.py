@@ -36,18 +36,16 @@ def test_malformed_rates_name_the_position(written, position):
         parse_learning_rate(written)
 
 
-@pytest.mark.parametrize(("warmup", "steps"), [(0, 40), (7, 40), (7, None), (0, None)])
-def test_warm_up_and_cosine_are_those_of_diffusers(warmup, steps):
+@pytest.mark.parametrize("shape", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_warm_up_cosine_and_line_are_those_of_diffusers(warmup, shape):
     import torch
-    from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+    from diffusers import optimization
 
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.02)
-    theirs = (
-        get_cosine_schedule_with_warmup(optimizer, warmup, steps)
-        if steps
-        else get_constant_schedule_with_warmup(optimizer, warmup)
-    )
-    ours = LearningRate(((0.02, float("inf")),), warmup, steps)
+    end = {} if shape == "constant" else {"num_training_steps": 40}
+    theirs = getattr(optimization, f"get_{shape}_schedule_with_warmup")(optimizer, warmup, **end)
+    ours = LearningRate(((0.02, float("inf")),), warmup, **{f"{shape}_end": 40 for _ in end})
     for done in range(40):
         assert ours.at(done) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
         optimizer.step()

@@ -207,6 +207,17 @@ def test_what_was_made_with_the_pictures_is_listed(root: Path) -> None:
     assert set(table.artist) == {"old_ink"}
 
 
+def test_every_earlier_training_of_their_studies_is_listed(root: Path) -> None:
+    names = [f"embeddings/{study}/w/earlier/{'a' * 16}/w-6.safetensors" for study in ("one", "three")]
+    for name in names:
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(b"earlier")
+    table = purge(root)
+    assert names[0] in set(table[table.done == "listed"].item)
+    assert names[1] not in set(table.item)
+    assert (root / names[0]).exists()
+
+
 def test_later_runs_leave_the_artist_out(root: Path) -> None:
     purge(root)
     aliases = Tables(UPath(root)).read("tag_aliases", None)
