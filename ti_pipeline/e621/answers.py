@@ -128,11 +128,14 @@ class PagesAside:
         self._folder = folder / f"pages-{identity[:16]}"
         for other in folder.glob("pages-*"):
             if other != self._folder or _age(other) > _STALE_AFTER:
-                shutil.rmtree(other)
+                shutil.rmtree(other, ignore_errors=True)  # another run may do the same
 
     def read(self) -> list[Records]:
         """Return the pages so far, in the order in which they came."""
-        return [Records(_read_lines(path)) for path in sorted(self._folder.glob("[0-9]*.gz"))]
+        try:
+            return [Records(_read_lines(path)) for path in sorted(self._folder.glob("[0-9]*.gz"))]
+        except FileNotFoundError:  # another run of the same search has just finished
+            return []
 
     def add(self, number: int, page: Iterable[Mapping[str, Any]]) -> None:
         """Keep page `number` (from 0)."""
@@ -145,7 +148,10 @@ class PagesAside:
 
 def _age(folder: Path) -> float:
     """Return how many seconds ago anything was last written into a folder."""
-    return time.time() - max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+    try:
+        return time.time() - max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+    except FileNotFoundError:  # another run is removing it
+        return 0.0
 
 
 def _as_json(value: Mapping[str, Any]) -> str:
