@@ -1,6 +1,7 @@
 """Writes the demo's base model: a diffusers folder with its scorer, and a card that says what was measured.
 
-Here: files, sample sheet and the numbers on the card. Not here: training (`train_base`).
+Here: files, sample sheet and the numbers on the card; and checkpoints made of such a folder, to go on from. Not here:
+training (`train_base`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ti_pipeline.files import write_atomically, write_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SCHEDULER", "export"]
+__all__ = ["SCHEDULER", "adopt", "export"]
 
 SCHEDULER: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -34,8 +35,10 @@ SCHEDULER: dict[str, Any] = {
 _MEAN, _DEVIATION = 0.5, 0.5
 
 
-def export(work: Path, out: Path, tokenizer: Any, *, note: str = "") -> None:
+def export(work: Path, out: Path, tokenizer: Any, *, note: str = "", drawn: int = 504) -> None:
     """Write the model folder from the checkpoints in `work`, then measure it and write its card, with a `note` in it.
+
+    `drawn` is how many pictures are drawn to measure it.
 
     Everything is built beside `out` and moved there at the end, so that a killed export leaves the old model whole.
     """
@@ -43,11 +46,37 @@ def export(work: Path, out: Path, tokenizer: Any, *, note: str = "") -> None:
     shutil.rmtree(aside, ignore_errors=True)
     trained = _write_parts(work, aside, tokenizer)
     curves = trained.pop("curves")
-    measured = measure(aside, sheet=aside / "samples.webp") | trained | {"note": note}
+    measured = measure(aside, sheet=aside / "samples.webp", drawn=drawn) | trained | {"note": note}
     write_json(aside / "measured.json", measured)
     _plot(curves, aside / "losses.webp")
     (aside / "README.md").write_text(_card(measured), encoding="utf-8")
     _replace(out, aside)
+
+
+def adopt(finished: Path, work: Path) -> None:
+    """Write checkpoints of the stages of a `finished` model folder, where `work` has none: what stands, stays.
+
+    They hold weights, not what an optimizer needs to go on: only `long` and `polish` are then trained, and the scorer
+    is fitted to them (`refit_projection`). Raises `ValueError` for a folder that holds no base model of this project.
+    """
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPModel
+
+    if not (finished / "measured.json").is_file():
+        raise ValueError(f"--adopt: {finished} holds no base model of this project: measured.json is not there")
+    measured = json.loads((finished / "measured.json").read_text(encoding="utf-8"))
+    clip = CLIPModel.from_pretrained(finished / "scorer", dtype="float32").state_dict()
+    unet = UNet2DConditionModel.from_pretrained(finished / "unet").state_dict()
+    autoencoder = AutoencoderKL.from_pretrained(finished / "vae").state_dict()
+    for name, state in {"clip": clip, "autoencoder": autoencoder, "unet": unet, "vision": clip}.items():
+        path = work / f"{name}.pt"
+        if path.exists():
+            continue
+        steps, loss = measured["steps"][name], measured["losses"][name]
+        kept = {"step": steps, "curve": [[steps, loss]], "running": loss, "seconds": measured["minutes"][name] * 60}
+        with write_atomically(path) as aside:
+            torch.save(kept | {"model": state, "average": state}, aside)
 
 
 def _replace(out: Path, new: Path) -> None:
@@ -72,7 +101,7 @@ def _write_parts(work: Path, out: Path, tokenizer: Any) -> dict[str, Any]:
     clip, autoencoder, unet = base_parts.new_clip(), base_parts.new_autoencoder(), base_parts.new_unet()
     clip.load_state_dict(states["vision"]["model"])
     autoencoder.load_state_dict(states["autoencoder"]["model"])
-    unet.load_state_dict(states["unet"]["average"])
+    unet.load_state_dict(states["polish"]["average"])
     autoencoder.register_to_config(scaling_factor=latents["scaling_factor"])
     text = CLIPTextModel(CLIPTextConfig(**clip.config.text_config.to_dict()))
     text.load_state_dict(clip.text_model.state_dict())
@@ -106,6 +135,7 @@ def _tidy_tokenizer(folder: Path) -> None:
     """Write the vocabulary without its white space, half the size, and drop how this machine happened to load it."""
     vocabulary, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     entries = json.loads(vocabulary.read_text(encoding="utf-8"))
+    entries |= {"truncation": None, "padding": None}  # what it was last asked for in training
     compact = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
     vocabulary.write_text(compact, encoding="utf-8", newline="")
     settings = json.loads(config.read_text(encoding="utf-8"))
@@ -144,6 +174,7 @@ def _plot(curves: dict[str, list[list[float]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.8), layout="constrained")
+    curves = {name: curve for name, curve in curves.items() if len(curve) > 1}  # an adopted stage has its end alone
     for axes, (name, curve) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
         axes.plot(*zip(*curve, strict=True))
         axes.set(title=name, xlabel="updates", ylabel="loss (running mean)", yscale="log")
@@ -152,6 +183,7 @@ def _plot(curves: dict[str, list[list[float]]], path: Path) -> None:
 
 
 def _card(measured: dict[str, Any]) -> str:
+    speed = measured["pictures a second of one core"]
     drawn, quickly = measured["pictures drawn"], measured["pictures drawn in bfloat16"]
     rows = "\n".join(
         f"| {name} | {share:.1%} | {_share(drawn, name)} | {_share(quickly, name)} | {1 / len(CHOICES[name]):.1%} |"
@@ -167,6 +199,10 @@ def _card(measured: dict[str, Any]) -> str:
         f"{name.capitalize()}, {of}:\n\n{_confusion_table(table)}"
         for of, by_name in measured["confusion"].items()
         for name, table in by_name.items()
+    )
+    beside = "\n".join(
+        f"| {count} | {shares['species']:.1%} | {shares['background']:.1%} |"
+        for count, shares in sorted(measured["beside vectors"].items(), key=lambda row: int(row[0]))
     )
     words = "\n".join(f"- {name}: {', '.join(v.replace('_', ' ') for v in CHOICES[name])}" for name in CHOICES)
     return f"""# The demo's base model
@@ -189,12 +225,19 @@ Trained by `python -m ti_pipeline.demo.train_base` on {measured["drawings"]:,} d
 Measured by its own scorer, so by the same hands that made the world (`docs/scorer-crosscheck.md` asks somebody
 else's features); see `measured.json`. {measured["fresh drawings"]["count"]:,} fresh drawings in all trained styles;
 {drawn["count"]:,} pictures drawn in {STEPS} DDIM steps at CFG {CFG:g} with fixed seeds, prompts of {", ".join(ASKED)}
-and the style `{STYLE} (artist)`; {measured["pictures a second"]["float32"]} pictures a second in float32, \
-{measured["pictures a second"]["bfloat16"]} under bfloat16 autocast.
+and the style `{STYLE} (artist)`; a core draws {speed["float32"]} pictures a second in float32, {speed["bfloat16"]}
+under bfloat16 autocast.
 
 | attribute | scorer on fresh drawings | pictures drawn as asked | the same in bfloat16 | by chance |
 |---|---|---|---|---|
 {rows}
+
+Drawn as asked behind an embedding that has learned nothing (its vectors are the tokens of `anthro`, prompts are
+`[name], <species>, simple background` and `[name], <background>, bear`):
+
+| vectors | species | background |
+|---|---|---|
+{beside}
 
 Is this the held-out concept? Area under the ROC curve of the similarity to 40 reference pictures, 200 fresh pictures
 of the concept against 800 of anything else:

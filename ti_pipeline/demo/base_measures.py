@@ -32,23 +32,42 @@ if TYPE_CHECKING:
 
     from ti_pipeline.evaluation.scorers import Scorer
 
-__all__ = ["ASKED", "CFG", "STEPS", "STYLE", "accuracies", "confusion", "fresh_drawings", "measure", "read_as"]
+__all__ = [
+    "ASKED",
+    "CFG",
+    "STEPS",
+    "STYLE",
+    "accuracies",
+    "beside_vectors",
+    "confusion",
+    "fresh_drawings",
+    "measure",
+    "read_as",
+]
 
 # What the sample prompts ask for; the first four have targets.
 ASKED = ("species", "background", "body", "clothing", "colour")
 STYLE, STEPS, CFG = "flat", 20, 6.0
+VECTORS = (0, 8, 16, 32, 64)
+_NAME = "nothing-learned"
 _BATCH = 126
 _REFERENCES, _POSITIVES, _NEGATIVES = 40, 200, 800
 
 
 def measure(
-    folder: Path, *, sheet: Path | None = None, fresh: int = 1000, drawn: int = 504, concepts: bool = True
+    folder: Path,
+    *,
+    sheet: Path | None = None,
+    fresh: int = 1000,
+    drawn: int = 504,
+    repeats: int = 6,
+    concepts: bool = True,
 ) -> dict[str, Any]:
     """Return what the model in `folder` can do, as numbers with the counts behind them.
 
     `fresh` drawings and `drawn` pictures (20 DDIM steps, CFG 6) come from seeds that training never used. The pictures
     are drawn once in float32 and once, faster, under bfloat16 autocast. Writes a contact sheet of 64 pictures to
-    `sheet`.
+    `sheet`. `repeats` is that of `beside_vectors`.
     """
     from ti_pipeline.evaluation.scorers import load_scorer
     from ti_pipeline.studies import BaseModelSource
@@ -70,13 +89,46 @@ def measure(
         "fresh drawings": {"count": fresh, **accuracies(of_drawings, shown)},
         "pictures drawn": {"count": drawn, **accuracies(of_made, asked)},
         "pictures drawn in bfloat16": {"count": drawn, **accuracies(of_quickly, asked)},
-        "pictures a second": {"float32": round(per_second, 1), "bfloat16": round(quick_per_second, 1)},
+        "beside vectors": beside_vectors(folder, scorer, repeats=repeats),
+        "pictures a second of one core": {"float32": round(per_second, 1), "bfloat16": round(quick_per_second, 1)},
         "confusion": {
             "fresh drawings": {name: confusion(of_drawings[name], shown, name) for name in ASKED[:4]},
             "pictures drawn": {name: confusion(of_made[name], asked, name) for name in ASKED[:4]},
         },
     }
     return found | ({"concept AUC": concept_auc(scorer)} if concepts else {})
+
+
+def beside_vectors(
+    folder: Path, scorer: Scorer, *, counts: Sequence[int] = VECTORS, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Return, by number of vectors, the share of pictures drawn as asked behind an embedding that learned nothing.
+
+    The embedding holds what the demo's start from, the tokens of `anthro`; 0 is the same prompts without one. Prompts
+    are those of the demo's evaluation: `[name], <species>, simple background` for every species, and
+    `[name], <background>, bear` for every background, each drawn `repeats` times.
+    """
+    from ti_pipeline.inversion.base_models import load_base
+    from ti_pipeline.inversion.conditioning import encode_prompts
+    from ti_pipeline.inversion.variant_state import initial_vectors
+    from ti_pipeline.studies import BaseModelSource, Variant
+
+    base = load_base("demo", BaseModelSource(folder=str(folder.resolve())), folder=folder, device="cpu")
+    asked = {"species": "{}, simple background", "background": "{}, bear"}
+    found: dict[str, dict[str, float]] = {}
+    for count in counts:
+        start = Variant(base="demo", vectors=max(count, 1), steps=1, initializer="anthro")
+        embeddings = {_NAME: initial_vectors(base, start)} if count else {}
+        found[str(count)] = {}
+        for name, form in asked.items():
+            values = list(CHOICES[name]) * repeats
+            texts = [f"{_NAME}, " * bool(count) + form.format(word_of(name, value)) for value in values]
+            states = encode_prompts(base, [*texts, ""], embeddings).states.detach()
+            made = _draw(folder, states)[0]
+            seen = read_as(scorer, scorer.image_features(made), name)
+            right = sum(value == wanted for value, wanted in zip(seen, values, strict=True))
+            found[str(count)][name] = round(right / len(values), 4)
+    return found
 
 
 def fresh_drawings(count: int, purpose: str = "fresh") -> tuple[list[Attributes], list[Image.Image]]:
@@ -134,22 +186,37 @@ def _of_concept(name: str, count: int) -> list[Image.Image]:
     return pictures
 
 
-def _draw(folder: Path, prompts: list[str], *, bfloat16: bool = False) -> tuple[list[Image.Image], float]:
-    """Return one picture a prompt, and how many were drawn a second."""
+def _draw(
+    folder: Path, prompts: list[str] | torch.Tensor, *, bfloat16: bool = False
+) -> tuple[list[Image.Image], float]:
+    """Return one picture a prompt, and how many were drawn in a second of one core, whatever else the machine does.
+
+    Prompts may be given as states [n + 1, 77, width], the last of them that of the empty prompt.
+    """
     import torch
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    size, made, begun = base_parts.PICTURE_SIZE, [], time.monotonic()
-    for start in range(0, len(prompts), _BATCH):
-        batch = prompts[start : start + _BATCH]
-        noise = [torch.Generator().manual_seed(start + index) for index in range(len(batch))]
+    size, made, begun = base_parts.PICTURE_SIZE, [], time.process_time()
+    count = len(prompts) if isinstance(prompts, list) else len(prompts) - 1
+    for start in range(0, count, _BATCH):
+        end = min(start + _BATCH, count)
+        noise = [torch.Generator().manual_seed(index) for index in range(start, end)]
+        asked: dict[str, Any] = {"prompt": prompts[start:end]}
+        if not isinstance(prompts, list):
+            asked = {"prompt_embeds": asked["prompt"]}
+            asked |= {"negative_prompt_embeds": prompts[-1:].expand(end - start, -1, -1)}
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             made += pipeline(
-                batch, num_inference_steps=STEPS, guidance_scale=CFG, generator=noise, height=size, width=size
+                **asked,
+                num_inference_steps=STEPS,
+                guidance_scale=CFG,
+                generator=noise,
+                height=size,
+                width=size,
             ).images
-    return made, len(made) / (time.monotonic() - begun)
+    return made, len(made) / (time.process_time() - begun)
 
 
 def _write_sheet(pictures: list[Image.Image], path: Path) -> None:

@@ -16,7 +16,7 @@ __all__ = ["new_autoencoder", "new_clip", "new_unet", "tokenizer_from_bpe"]
 PICTURE_SIZE = 64
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 64
-START, END, COMMA = 49406, 49407, 267  # CLIP's tokens
+START, END, COMMA, ANTHRO = 49406, 49407, 267, (514, 28624)  # CLIP's tokens
 
 
 def tokenizer_from_bpe(bpe_file: Path) -> Any:

@@ -1,9 +1,10 @@
 """Trains the demo's small base model from nothing but the drawn world: `python -m ti_pipeline.demo.train_base`.
 
-Four stages, each a loop that reads top to bottom and goes on from its last checkpoint: a CLIP pair (contrastive, for
+Six stages, each a loop that reads top to bottom and goes on from its last checkpoint: a CLIP pair (contrastive, for
 its text tower), an autoencoder, a UNet conditioned on the frozen text tower (v-prediction, caption dropout, averaged
-weights), and the scorer's vision tower, fitted to the same frozen text tower.
-Not here: architectures (`base_parts`) and the folder that comes out (`base_export`).
+weights), both of them taught to read long prompts (`train_long`), the UNet once more with such prompts, and the
+scorer's vision tower, fitted to the text tower as it then is.
+Not here: long prompts (`train_long`), architectures (`base_parts`) and the folder that comes out (`base_export`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-STAGES = ("clip", "autoencoder", "unet", "vision")
+STAGES = ("clip", "autoencoder", "unet", "long", "polish", "vision")
+STEPS, BATCHES = (500, 1600, 6000, 2000, 1000, 2400), (128, 32, 64, 64, 32, 96)
 SECONDS_BETWEEN_CHECKPOINTS = 60
 PAIRS = 0.04  # of the drawings show two characters
 MIN_SNR = 5.0
@@ -95,7 +97,9 @@ def optimise(
     model.to(device())
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.0, betas=(0.9, 0.99))
     state: dict[str, Any] = read_checkpoint(path) if path.exists() else {"step": 0, "curve": []}
-    if path.exists():
+    if path.exists() and state["step"] < steps:
+        if "optimizer" not in state:
+            raise ValueError(f"{path} was adopted and cannot be trained further: delete it to train that stage anew")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         if average is not None:
@@ -284,8 +288,9 @@ def encode_world(world: World, folder: Path) -> tuple[torch.Tensor, float]:
 
 def trained_text_tower(folder: Path) -> Any:
     """Return the frozen text tower of the trained pair."""
-    pair = base_parts.new_clip(COARSE)
-    pair.load_state_dict(read_checkpoint(folder / "clip.pt")["model"])
+    state = read_checkpoint(folder / "clip.pt")["model"]
+    pair = base_parts.new_clip(state["vision_model.embeddings.patch_embedding.weight"].shape[-1])
+    pair.load_state_dict(state)
     return pair.text_model.eval().requires_grad_(requires_grad=False)
 
 
@@ -335,6 +340,11 @@ def train_unet(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
     optimise("unet", model, loss_of, folder=folder, steps=steps, peak=1.5e-3, average=average)
 
 
+def was_adopted(path: Path) -> bool:
+    """Return whether a checkpoint holds weights of a finished model, and nothing to go on from."""
+    return path.exists() and "optimizer" not in read_checkpoint(path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train what is not yet trained and write the model folder; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m ti_pipeline.demo.train_base", description=__doc__)
@@ -343,12 +353,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bpe", type=Path, help="CLIP's bpe_simple_vocab_16e6.txt.gz; else the tokenizer in --out")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only these stages, without the export")
     parser.add_argument("--drawings", type=int, default=40_000)
-    parser.add_argument(
-        "--steps", type=int, nargs=4, default=(500, 1600, 6000, 2400), metavar=STAGES, help="updates a stage"
-    )
-    parser.add_argument(
-        "--batch", type=int, nargs=4, default=(128, 32, 64, 96), metavar=STAGES, help="drawings an update"
-    )
+    parser.add_argument("--steps", type=int, nargs=6, default=STEPS, metavar=STAGES, help="updates a stage")
+    parser.add_argument("--batch", type=int, nargs=6, default=BATCHES, metavar=STAGES, help="drawings an update")
+    parser.add_argument("--adopt", type=Path, help="a finished model whose parts stand for stages not trained here")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 = all")
     parser.add_argument("--note", default="", help="a sentence for the card: how this training differed")
@@ -359,11 +366,27 @@ def main(arguments: list[str] | None = None) -> int:
     return _train(options)
 
 
+def _train_stage(stage: str, world: World, tokenizer: Any, work: Path, *, steps: int, batch: int, seed: int) -> None:
+    from ti_pipeline.demo.train_long import long_text_tower, refit_projection, train_long, train_polish
+
+    if stage == "vision" and was_adopted(work / "vision.pt"):
+        refit_projection(tokenizer, work, seed=seed)
+        return
+    if stage == "autoencoder":
+        train_autoencoder(world, work, steps=steps, batch=batch, seed=seed)
+    elif stage in {"clip", "vision"}:
+        text = long_text_tower(work) if stage == "vision" else None
+        train_pair(world, tokenizer, work, text=text, steps=steps, batch=batch, seed=seed)
+    else:
+        train = {"unet": train_unet, "long": train_long, "polish": train_polish}[stage]
+        train(world, tokenizer, work, steps=steps, batch=batch, seed=seed)
+
+
 def _train(options: argparse.Namespace) -> int:
     import torch
     from transformers import CLIPTokenizer
 
-    from ti_pipeline.demo.base_export import export
+    from ti_pipeline.demo.base_export import adopt, export
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -371,18 +394,10 @@ def _train(options: argparse.Namespace) -> int:
     tokenizer = base_parts.tokenizer_from_bpe(options.bpe) if options.bpe else CLIPTokenizer.from_pretrained(shipped)
     world = World.draw(options.drawings, options.seed)
     steps, batch = dict(zip(STAGES, options.steps, strict=True)), dict(zip(STAGES, options.batch, strict=True))
-    stages = options.stage or STAGES
-    if "clip" in stages:
-        size = batch["clip"]
-        train_pair(world, tokenizer, options.work, text=None, steps=steps["clip"], batch=size, seed=options.seed)
-    if "autoencoder" in stages:
-        size = batch["autoencoder"]
-        train_autoencoder(world, options.work, steps=steps["autoencoder"], batch=size, seed=options.seed)
-    if "unet" in stages:
-        train_unet(world, tokenizer, options.work, steps=steps["unet"], batch=batch["unet"], seed=options.seed)
-    if "vision" in stages:
-        text, size = trained_text_tower(options.work), batch["vision"]
-        train_pair(world, tokenizer, options.work, text=text, steps=steps["vision"], batch=size, seed=options.seed)
+    if options.adopt:
+        adopt(options.adopt, options.work)
+    for stage in options.stage or STAGES:
+        _train_stage(stage, world, tokenizer, options.work, steps=steps[stage], batch=batch[stage], seed=options.seed)
     if not options.stage:
         export(options.work, options.out, tokenizer, note=options.note)
     return 0

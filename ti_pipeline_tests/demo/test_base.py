@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from ti_pipeline.demo import train_base
-from ti_pipeline.demo.base_measures import ASKED
+from ti_pipeline.demo.base_measures import ASKED, beside_vectors
 from ti_pipeline.demo.world import CHOICES
+from ti_pipeline.evaluation.scorers import load_scorer
+from ti_pipeline.studies import BaseModelSource
 from ti_pipeline_tests.tiny_models import DEMO_BASE
 
 
@@ -63,8 +65,17 @@ def test_it_is_small_enough_and_its_card_repeats_what_was_measured() -> None:
         assert f"| {name} | {fresh:.1%} | {drawn:.1%} |" in card
     for name, area in measured["concept AUC"].items():
         assert f"| {name} | {area:.3f} |" in card
+    for count, shares in measured["beside vectors"].items():
+        assert f"| {count} | {shares['species']:.1%} | {shares['background']:.1%} |" in card
     for values in CHOICES.values():
         assert all(value.replace("_", " ") in card for value in values)
+
+
+def test_the_prompt_is_read_behind_64_vectors_that_have_learned_nothing() -> None:
+    scorer = load_scorer(BaseModelSource(folder="scorer"), folder=DEMO_BASE)
+    shares = beside_vectors(DEMO_BASE, scorer, counts=(64,), repeats=2)["64"]
+    assert shares["species"] >= 0.6, "an eighth by chance"
+    assert shares["background"] >= 0.6, "a sixth by chance"
 
 
 def test_a_finished_model_is_not_overwritten(capsys: pytest.CaptureFixture) -> None:
@@ -75,7 +86,7 @@ def test_a_finished_model_is_not_overwritten(capsys: pytest.CaptureFixture) -> N
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Four updates at once equal two, a stop, and two more."""
-    small = ["--drawings", "8", "--batch", "4", "2", "2", "2", "--stage", "autoencoder"]
+    small = ["--drawings", "8", "--batch", "4", "2", "2", "2", "2", "2", "--stage", "autoencoder"]
     for folder, runs in (("calm", [4]), ("rough", [2, 4])):
         for steps in runs:
             arguments = [
@@ -86,8 +97,7 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
                 "--steps",
                 "1",
                 str(steps),
-                "1",
-                "1",
+                *("1", "1", "1", "1"),
             ]
             state = tmp_path / folder / "autoencoder.pt"
             if folder == "rough" and steps == 2:
