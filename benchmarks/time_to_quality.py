@@ -74,11 +74,11 @@ RECIPES = (
         "diffusers' example",
         "none",
         {"learning_rate": 2e-3, "gradient_accumulation": 4, "templates": _TEMPLATES},
-        (12, 25, 50, 100, 200),
+        (25, 50, 100, 200),
     ),
-    Recipe("A1111", "reduced", {"learning_rate": 0.005}, (50, 100, 200, 400, 800)),
-    Recipe(OURS, "reduced", {"recipe": "fast"}, (6, 12, 25, 50, 100), whole=True),
-    Recipe(OURS_FROM_A_WORD, "reduced", {"recipe": "fast"}, (25, 100), whole=True),
+    Recipe("A1111", "reduced", {"learning_rate": 0.005}, (100, 200, 400, 800)),
+    Recipe(OURS, "reduced", {"recipe": "fast"}, (12, 25, 50, 100), whole=True),
+    Recipe(OURS_FROM_A_WORD, "reduced", {"recipe": "fast"}, (100,), whole=True),
 )
 
 

@@ -15,7 +15,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "classic": {},
     "fast": {
         "optimizer": "directional",
-        "learning_rate": 0.2,
+        "learning_rate": 0.1,
         "lr_scheduler": "cosine",
         "timesteps": "spread",
         "min_snr_gamma": 5.0,

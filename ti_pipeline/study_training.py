@@ -157,7 +157,7 @@ class Variant(StudyModel):
     recipe: Literal["classic", "fast"] = Field(
         default="classic",
         description="What fields stand for that the variant does not set: `classic` is what A1111 does, `fast` what "
-        "learned most in the least time: optimizer directional, learning_rate 0.2 falling as a cosine, timesteps "
+        "learned most in the least time: optimizer directional, learning_rate 0.1 falling as a cosine, timesteps "
         "spread, min_snr_gamma 5, batch_size 4, checkpoint_every 50.",
     )
     vectors: int = Field(ge=1, le=75, description="Vectors per token (CLIP's context holds 75).")

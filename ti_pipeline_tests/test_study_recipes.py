@@ -20,8 +20,8 @@ def test_classic_is_what_the_fields_are_without_a_recipe():
 def test_fast_fills_in_what_a_variant_leaves_open_and_no_more():
     fast = variant(recipe="fast", steps=100)
     assert {name: getattr(fast, name) for name in RECIPES["fast"]} == RECIPES["fast"]
-    own = variant(recipe="fast", learning_rate=0.1, batch_size=1, epochs=7)
-    assert (own.learning_rate, own.batch_size, own.epochs) == (0.1, 1, 7)
+    own = variant(recipe="fast", learning_rate=0.3, batch_size=1, epochs=7)
+    assert (own.learning_rate, own.batch_size, own.epochs) == (0.3, 1, 7)
     assert own.optimizer == "directional"
 
 
