@@ -17,6 +17,7 @@ PARTITIONS: dict[str, dg.PartitionsDefinition | None] = {
     **dict.fromkeys(("posts", "post_tags", "tag_frequencies", "tag_pairs"), study_partitions),
     **dict.fromkeys(("images", "image_audit", "provenance"), study_partitions),
     **dict.fromkeys(("training_set", "evaluation_grids", "votes", "leaderboard"), study_partitions),
+    **dict.fromkeys(("reference_images", "reference_scores"), study_partitions),
     **dict.fromkeys(("tagger_tags", "vocabulary", "captions"), plan_partitions),
     "crops": crops_partitions,
     **dict.fromkeys(("embedding", "evaluation_images", "evaluation_scores"), variant_partitions),
