@@ -1,5 +1,6 @@
 """One blocking check per table, generated from its contract: the stored file has the promised columns and values."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ import pandas as pd
 from ti_pipeline.partitions import crops_partitions, plan_partitions, study_partitions, variant_partitions
 from ti_pipeline.schemas import TABLES
 
-__all__ = ["CONTRACT_CHECKS", "PARTITIONS", "table_check", "verdict"]
+__all__ = ["CONTRACT_CHECKS", "PARTITIONS", "Frames", "partitioned_check", "table_check", "verdict"]
+
+Frames = dict[str, pd.DataFrame]
 
 PARTITIONS: dict[str, dg.PartitionsDefinition | None] = {
     **dict.fromkeys(("tag_catalog", "tag_aliases", "tag_implications", "do_not_post"), None),
@@ -38,10 +41,26 @@ def table_check(table: str, **options: Any) -> Callable[[Callable[..., Any]], dg
     """Return the decorator of a check on a table, partitioned like it (else it would load all partitions)."""
 
     def decorate(check: Callable[..., Any]) -> dg.AssetChecksDefinition:
+        @functools.wraps(check)
+        def of_something(**given: Any) -> dg.AssetCheckResult:
+            result: dg.AssetCheckResult = check(**given) if given["frames"] else verdict([f"no table {table} is there"])
+            return result
+
+        return partitioned_check(table, PARTITIONS[table], **options)(of_something)
+
+    return decorate
+
+
+def partitioned_check(
+    asset: str, partitions: dg.PartitionsDefinition | None, **options: Any
+) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
+    """Return the decorator of a check that is partitioned like its asset."""
+
+    def decorate(check: Callable[..., Any]) -> dg.AssetChecksDefinition:
         with warnings.catch_warnings():
             # Partitioned checks are marked as a preview; without them a check of one partition reads every partition.
             warnings.simplefilter("ignore", dg.PreviewWarning)
-            return dg.asset_check(asset=table, partitions_def=PARTITIONS[table], **options)(check)
+            return dg.asset_check(asset=asset, partitions_def=partitions, **options)(check)
 
     return decorate
 
