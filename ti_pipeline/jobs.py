@@ -116,10 +116,15 @@ def _execute(context: dg.OpExecutionContext, job: str, keys: Sequence[str]) -> d
     result = context.repository_def.get_job(job).execute_in_process(
         instance=context.instance, tags=tags, raise_on_error=False
     )
-    run = None if result.success else context.instance.get_run_by_id(result.run_id)
-    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+    if any(_was_interrupted(event) for event in result.all_events):  # a signal came: it is for this run, too
+        remember_failure(f"{job}: stopped; give the same command again to go on")
         raise dg.DagsterExecutionInterruptedError
     return result
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    error = getattr(event.event_specific_data, "error", None)
+    return bool(event.is_step_failure and error and error.cls_name == "DagsterExecutionInterruptedError")
 
 
 def _run(context: dg.OpExecutionContext, job: str, keys: Sequence[str]) -> None:
