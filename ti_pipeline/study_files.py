@@ -213,6 +213,8 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
     for plan, captions in study.captions.items():
         for index, tag in enumerate(captions.keep):
             yield ("captions", plan, "keep", index), tag
+        for old, new in captions.replace.items():
+            yield ("captions", plan, "replace", old), new
     for name, variant in study.variants.items():
         yield ("variants", name), name
         yield ("variants", name, "token"), str(study.variant(name).token)

@@ -1,5 +1,6 @@
 """Taggers: real ONNX models, built here, whose answer to each picture is known by arithmetic."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -7,7 +8,8 @@ from PIL import Image
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan
 from ti_pipeline.tagging.captions import write_captions
-from ti_pipeline.tagging.tagger import TaggerError, counted_like, tag_pictures
+from ti_pipeline.tagging.tagger import TaggerError, tag_pictures
+from ti_pipeline.tagging.trained import counted_tags
 from ti_pipeline.tagging.vocabulary import reduce_vocabulary
 
 COLOURS = {1: (255, 0, 0), 2: (0, 255, 0), 3: (255, 255, 255), 4: (0, 0, 0)}
@@ -98,12 +100,12 @@ def test_tagger_tags_become_captions(pictures, tmp_path):
     (tmp_path / "tags.txt").write_text("red\ngreen_fur\nblue\n")
     plan = CaptionPlan(source="tagger", tagger="colours", underscores="kept", drop=["blue"])
     uses = tagged(pictures, tmp_path)
-    frequencies = counted_like(pd.DataFrame({"count": [3], "share": [0.5]}), uses)
-    assert set(frequencies.share) == {2 / 6, 1 / 6}
+    frequencies = counted_tags(uses, np.arange(1, 5))
+    assert set(frequencies.share) == {2 / 4, 1 / 4}
     vocabulary = reduce_vocabulary(frequencies, uses, plan)
     captions = write_captions([1, 2, 3, 4], uses, vocabulary, plan)
     assert captions.caption.tolist() == ["red", "green_fur", "green_fur, red", ""]
-    none = reduce_vocabulary(counted_like(frequencies, uses[:0]), uses[:0], plan)
+    none = reduce_vocabulary(counted_tags(uses[:0], np.arange(1, 5)), uses[:0], plan)
     assert write_captions([1], uses[:0], none, plan).caption.tolist() == [""]
 
 
