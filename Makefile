@@ -44,6 +44,9 @@ study: home  ## everything for one study, from posts to the release: make study 
 	$(DAGSTER) job execute -m ti_pipeline.definitions -j study --tags '{"dagster/partition": "$(STUDY)"}'
 	@$(BIN)/python -m ti_pipeline.home --report $(STUDY)
 
+verify: home  ## check all that is stored of a study, and change nothing: make verify STUDY=mine
+	$(DAGSTER) job execute -m ti_pipeline.definitions -j verify --tags '{"dagster/partition": "$(STUDY)"}'
+
 review: install  ## judge pictures without names; make review STUDY=demo RATER=kim CHECKPOINTS="v8-100 v8-200"
 	@$(BIN)/python -m ti_pipeline.review --study $(STUDY) $(if $(RATER),--rater $(RATER)) $(if $(PAIRS),--pairs $(PAIRS)) \
 		$(if $(CHECKPOINTS),--checkpoints $(CHECKPOINTS))
@@ -77,4 +80,4 @@ lock: install  ## renew requirements.lock (torch and its CUDA packages stay out 
 clean:  ## remove the environment and caches; pictures and results in data/store stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
-.PHONY: help home demo study review releases test ui check bench lock clean
+.PHONY: help home demo study verify review releases test ui check bench lock clean

@@ -60,6 +60,12 @@ _PREPARE_STUDY = (
     "image_audit",
     "training_set",
 )
+_CHECKED = {
+    "study": (*_PREPARE_STUDY, "evaluation_grids", "votes", "leaderboard", "report", "release"),
+    "plans": ("tagger_tags", "vocabulary", "captions"),
+    "crops": ("crops",),
+    "variants": ("embedding", "evaluation_images", "evaluation_scores", "dataset"),
+}
 ASSET_JOBS = (
     _asset_job(
         "catalog",
@@ -88,11 +94,19 @@ ASSET_JOBS = (
         "report",
         "release",
     ),
+    *(
+        _job(
+            f"verify_{kind}",
+            f"Checks only, of what has this kind of partition: {', '.join(assets)} (part of `verify`).",
+            dg.AssetSelection.checks_for_assets(*assets),
+        )
+        for kind, assets in _CHECKED.items()
+    ),
 )
 
 
-def _run(context: dg.OpExecutionContext, job: str, keys: Sequence[str]) -> None:
-    """Run an asset job over one partition or a range of them, in this process; raise if it fails."""
+def _execute(context: dg.OpExecutionContext, job: str, keys: Sequence[str]) -> dg.ExecuteInProcessResult:
+    """Run an asset job over one partition or a range of them, in this process."""
     tags = {"ti_pipeline/started_by": context.run_id}
     if len(keys) == 1:
         tags["dagster/partition"] = keys[0]
@@ -102,11 +116,22 @@ def _run(context: dg.OpExecutionContext, job: str, keys: Sequence[str]) -> None:
     result = context.repository_def.get_job(job).execute_in_process(
         instance=context.instance, tags=tags, raise_on_error=False
     )
+    if any(_was_interrupted(event) for event in result.all_events):  # a signal came: it is for this run, too
+        remember_failure(f"{job}: stopped; give the same command again to go on")
+        raise dg.DagsterExecutionInterruptedError
+    return result
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    error = getattr(event.event_specific_data, "error", None)
+    return bool(event.is_step_failure and error and error.cls_name == "DagsterExecutionInterruptedError")
+
+
+def _run(context: dg.OpExecutionContext, job: str, keys: Sequence[str]) -> None:
+    """Run an asset job as `_execute` does; raise if it fails."""
+    result = _execute(context, job, keys)
     if result.success:
         return
-    run = context.instance.get_run_by_id(result.run_id)
-    if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
-        raise dg.DagsterExecutionInterruptedError
     raise dg.Failure(f"{job} failed for {', '.join(keys)}: {_first_failure(result)}", allow_retries=False)
 
 
@@ -164,6 +189,34 @@ def study() -> None:
     compared(evaluated(trained(prepared())))
 
 
+@dg.op
+def checked(context: dg.OpExecutionContext) -> None:
+    """All checks of what is stored of the study, by kind of partition; fails with what they found."""
+    study = context.partition_key
+    found: list[str] = []
+    for job, keys in {
+        "verify_study": [study],
+        **{f"verify_{kind}": keys_of(kind, study) for kind in ("plans", "crops", "variants")},
+    }.items():
+        result = _execute(context, job, keys)
+        failed = [
+            check
+            for check in result.get_asset_check_evaluations()
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR  # a warning is advice
+        ]
+        found += [f"{check.asset_key.to_user_string()}: {check.description or check.check_name}" for check in failed]
+        if not result.success and not failed:
+            found.append(_first_failure(result))
+    if found:
+        raise dg.Failure(f"{len(found)} checks of {study} failed: " + "; ".join(found), allow_retries=False)
+
+
+@dg.job(partitions_def=study_partitions, executor_def=dg.in_process_executor, hooks={tell_failure})
+def verify() -> None:
+    """Check all that is stored of a study, and change nothing."""
+    checked()
+
+
 @dg.job(executor_def=dg.in_process_executor, hooks={tell_failure})
 def demo() -> None:
     """The job `study` for the study `demo`, from drawings to the report."""
@@ -210,12 +263,15 @@ def purge() -> None:
     purge_pictures()
 
 
-JOBS = (*ASSET_JOBS, prepare, study, demo, purge)
+JOBS = (*ASSET_JOBS, prepare, study, demo, verify, purge)
 
 # The partition keys of every job that has some, for commands that name one.
 KEYS_OF_JOBS: Final[dict[str, Sequence[str]]] = {
-    **dict.fromkeys(("prepare", "prepare_study", "study", "compare"), study_partitions.get_partition_keys()),
-    "prepare_captions": plan_partitions.get_partition_keys(),
-    "prepare_crops": crops_partitions.get_partition_keys(),
-    **dict.fromkeys(("train", "evaluate", "export"), variant_partitions.get_partition_keys()),
+    **dict.fromkeys(
+        ("prepare", "prepare_study", "study", "compare", "verify", "verify_study"),
+        study_partitions.get_partition_keys(),
+    ),
+    **dict.fromkeys(("prepare_captions", "verify_plans"), plan_partitions.get_partition_keys()),
+    **dict.fromkeys(("prepare_crops", "verify_crops"), crops_partitions.get_partition_keys()),
+    **dict.fromkeys(("train", "evaluate", "export", "verify_variants"), variant_partitions.get_partition_keys()),
 }

@@ -204,6 +204,18 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         "score": (("evaluation_images", "path"), ("crops", "path")),
         "read_as": (("evaluation_images", "path"),),
     },
+    "reference_images": {
+        "seed": (("evaluation_images", "seed"),),
+        "value": (("tag_frequencies", "tag"), ("tag_frequencies", "category_rank")),
+    },
+    "reference_scores": {
+        **{
+            column: (("reference_images", column),)
+            for column in ("cell", "variant", "checkpoint", "step", "axis", "value", "seed", "base")
+        },
+        "score": (("reference_images", "path"), ("crops", "path")),
+        "read_as": (("reference_images", "path"),),
+    },
     "evaluation_grids": {
         "axis": (("evaluation_images", "axis"),),
         "variant": (("evaluation_images", "variant"),),

@@ -5,7 +5,8 @@ Here: the checks and their wording. Not here: the contracts (`schemas`) and the 
 
 from ti_pipeline.checks.contents import CONTENT_CHECKS
 from ti_pipeline.checks.contracts import CONTRACT_CHECKS
+from ti_pipeline.checks.stored import STORED_CHECKS
 
 __all__ = ["CHECKS"]
 
-CHECKS = (*CONTRACT_CHECKS, *CONTENT_CHECKS)
+CHECKS = (*CONTRACT_CHECKS, *CONTENT_CHECKS, *STORED_CHECKS)

@@ -7,15 +7,13 @@ import dagster as dg
 import pandas as pd
 
 from ti_pipeline.assets.policy import policy_of
-from ti_pipeline.checks.contracts import table_check, verdict
+from ti_pipeline.checks.contracts import Frames, table_check, verdict
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import STUDIES, keys_of, split
 from ti_pipeline.resources import DataStore
 from ti_pipeline.studies import Variant
 
 __all__ = ["CONTENT_CHECKS"]
-
-Frames = dict[str, pd.DataFrame]
 
 
 def _stored(store: DataStore, table: str, partition: str | None) -> pd.DataFrame:

@@ -66,7 +66,7 @@ def long_prompt(
     if words and rng.random() < SAYING:
         said = rng.sample(rest, rng.randint(1, min(5, len(rest))))
         rest = [word for word in rest if word not in said]
-    while rest and count + 1 + len(_joined(rest, ids)) > CONTEXT_TOKENS:
+    while rest and count + 2 + len(_joined(rest, ids)) > CONTEXT_TOKENS:  # two commas around the run
         rest.pop(rng.randrange(len(rest)))
     place = 0 if rng.random() < 0.6 else rng.randint(0, len(rest))
     before, after = _joined(rest[:place], ids), _joined(rest[place:], ids)

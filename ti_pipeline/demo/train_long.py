@@ -176,6 +176,8 @@ def train_long(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
     model = torch.nn.ModuleDict({"text": text, "attention": new}).to(device())
     average = copy.deepcopy(model).requires_grad_(requires_grad=False)
     words = tokens(tokenizer, [word for words in zero_shot_words().values() for word in words], full=False)
+    with torch.no_grad():
+        among_words = teacher(input_ids=words.to(device())).pooler_output.var(dim=0).mean()
 
     def pooled_error(captions: list[str]) -> torch.Tensor:
         total = torch.zeros((), device=device())
@@ -183,7 +185,7 @@ def train_long(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
             with torch.no_grad():
                 wanted = teacher(input_ids=ids.to(device())).pooler_output
             given = text(input_ids=ids.to(device())).pooler_output
-            total = total + (given - wanted).square().mean() / wanted.var(dim=0).mean()
+            total = total + (given - wanted).square().mean() / among_words
         return total
 
     def loss_of(step: int) -> torch.Tensor:
@@ -191,7 +193,7 @@ def train_long(world: World, tokenizer: Any, folder: Path, *, steps: int, batch:
         given, wanted = prompts.pair(text, teacher, captions, step)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         rows = torch.randint(0, POOL, (batch,), generator=generator)
-        total = KEEP_POOLED * pooled_error(captions[: batch // 4])
+        total = KEEP_POOLED * pooled_error(captions[: math.ceil(batch / 4)])
         for name, layer in old.items():
             asked, own = queries[name][rows], (layer.to_k, layer.to_v)
             with torch.no_grad():

@@ -74,7 +74,7 @@ def finished(plan: Plan, *, reused: bool = True) -> TrainingResult | None:
     spans = list(zip([1, *(end + 1 for end in ends)], ends, strict=False))
     skipped = int(losses[["loss", "gradient_norm", "vector_norm"]].isna().any(axis=1).sum())
     summary = loss_summary(losses, intervals=spans) | ({"skipped_updates": skipped} if skipped else {})
-    return TrainingResult(table, losses, summary, record["applied"], reused)
+    return TrainingResult(table, losses, summary, dict(record["applied"]), reused)
 
 
 def _intact(folder: Path, files: dict[str, str]) -> bool:
@@ -196,7 +196,7 @@ def write_record(run: Run, plan: Plan, applied: dict[str, str], *, levels: int) 
         "fingerprint": plan.fingerprint,
         "asked": plan.asked,
         "recipe": plan.recipe,
-        "applied": applied,
+        "applied": list(applied.items()),  # in their order
         "files": files_of(run.checkpoints) | {LOSSES: sha256_of(folder / LOSSES)},
         "checkpoints": _with_mean_losses(run),
         "others": run.others,

