@@ -12,11 +12,18 @@ __all__ = ["LINEAGE"]
 _TAG_COLUMNS = tuple(("posts", f"tags_{category}") for category in CATEGORIES)
 _ALIASES = (("tag_aliases", "antecedent"), ("tag_aliases", "consequent"))
 _IMPLICATIONS = (("tag_implications", "antecedent"), ("tag_implications", "consequent"))
-_DECIDED = (
-    *(("tag_frequencies", column) for column in ("category", "count", "share")),
+_COUNTED = (
     ("post_tags", "post_id"),
     ("post_tags", "tag"),
     ("tagger_tags", "tag"),
+    *(("training_set", column) for column in ("post_id", "curation", "kept", "split")),
+    ("posts", "status"),
+)
+_DECIDED = (
+    *_COUNTED,
+    ("post_tags", "category"),
+    ("tag_frequencies", "site_count"),
+    ("tag_frequencies", "lift"),
     *_IMPLICATIONS,
 )
 _CHECKPOINT = {name: (("embedding", name),) for name in ("checkpoint", "step")}
@@ -54,16 +61,15 @@ LINEAGE: Final[dict[str, dict[str, Sources]]] = {
         **dict.fromkeys(("tag", "category", "confidence"), (("images", "path"),)),
     },
     "vocabulary": {
-        "tag": (("tag_frequencies", "tag"),),
-        "category": (("tag_frequencies", "category"),),
-        "count": (("tag_frequencies", "count"),),
-        "share": (("tag_frequencies", "share"),),
-        **dict.fromkeys(("captions", "kept", "rule", "reason"), _DECIDED),
+        "tag": (("post_tags", "tag"), ("tagger_tags", "tag")),
+        "category": (("post_tags", "category"), ("tagger_tags", "category")),
+        **dict.fromkeys(("count", "share"), _COUNTED),
+        **dict.fromkeys(("captions", "caption_share", "kept", "rule", "reason"), _DECIDED),
     },
     "captions": {
-        "post_id": (("posts", "post_id"),),
+        "post_id": (("posts", "post_id"), ("training_set", "post_id"), ("training_set", "kept")),
         **dict.fromkeys(
-            ("caption", "tags", "tag_count", "dropped_tags"),
+            ("caption", "tags", "priority", "tag_count", "dropped_tags"),
             (
                 ("post_tags", "tag"),
                 ("tagger_tags", "tag"),

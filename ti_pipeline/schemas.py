@@ -184,9 +184,10 @@ _CAPTIONS = (
         (
             Column("tag", "string", "tag name"),
             _CATEGORY,
-            Column("count", "int64", "posts with this tag", low=1),
-            Column("share", "float64", "count over kept posts", low=0, high=1),
-            Column("captions", "int64", "captions that say it, after implications and the limit per picture", low=0),
+            Column("count", "int64", "trained pictures with this tag", low=0),
+            Column("share", "float64", "count over the trained pictures", low=0, high=1),
+            Column("captions", "int64", "captions of these that say it, after all rules and `per_image`", low=0),
+            Column("caption_share", "float64", "captions over the trained pictures", low=0, high=1),
             Column("kept", "bool", "whether captions may use it"),
             Column("rule", "string", "the rule that kept or dropped it, as the study's YAML names it"),
             Column("reason", "string", "what that rule found, in words and numbers"),
@@ -195,11 +196,12 @@ _CAPTIONS = (
     ),
     Table(
         "captions",
-        "One caption per kept post.",
+        "One caption per picture of the training set; per kept post until that is made.",
         (
             _id(),
             Column("caption", "string", "the caption text"),
             Column("tags", "strings", "the caption's tags in order, as in the vocabulary"),
+            Column("priority", "strings", "the same tags, the one that is kept longest first"),
             Column("tag_count", "int64", "how many tags the caption has", low=0),
             Column("dropped_tags", "int64", "vocabulary tags left out by implications or the limit per picture", low=0),
         ),

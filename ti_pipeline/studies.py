@@ -230,6 +230,17 @@ class Study(StudyModel):
             return list(dict.fromkeys(stage.crop for stage in variant.stages))
         return [variant.crop or next(iter(self.crops.named()))]
 
+    def curations_of_plan(self, plan: str) -> list[str]:
+        """Return the curations of the variants that use a caption plan, each once; the first of all if none does."""
+        crops = self.crops.named()
+        used = [
+            crops[crop].curation
+            for name in self.variants
+            if self.variant(name).captions == plan
+            for crop in self.crops_of(name)
+        ]
+        return list(dict.fromkeys(used)) or [next(iter(self.named_curations()))]
+
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, data: Any) -> Any:
@@ -320,9 +331,11 @@ def _rating_problem(name: str, axis: Axis, allowed: list[Rating]) -> str | None:
 def _broken_references(study: Study) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
     """Yield field, name and the known names for each name that the study uses and does not define."""
     curations, crops = list(study.named_curations()), study.crops.named()
-    for name, crop in crops.items():
-        if crop.curation not in curations:
-            yield ("crops", "sets", name, "curation"), crop.curation, curations
+    named: dict[tuple[str, ...], str] = {("crops", "sets", name): crop.curation for name, crop in crops.items()}
+    named |= {("captions", name): plan.curation for name, plan in study.captions.items() if plan.curation is not None}
+    for location, curation in named.items():
+        if curation not in curations:
+            yield (*location, "curation"), curation, curations
     for name, variant in study.variants.items():
         if variant.base not in study.base_models:
             yield ("variants", name, "base"), variant.base, list(study.base_models)

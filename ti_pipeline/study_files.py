@@ -265,6 +265,8 @@ def texts_of(study: Study) -> Iterator[tuple[Location, str]]:
         for field, tags in named.items():
             for index, tag in enumerate(tags):
                 yield ("captions", plan, field, index), tag
+        for old, new in captions.replace.items():
+            yield ("captions", plan, "replace", old), new
     for name, variant in study.variants.items():
         yield ("variants", name), name
         yield ("variants", name, "token"), str(study.variant(name).token)

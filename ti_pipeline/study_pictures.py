@@ -17,7 +17,7 @@ __all__ = ["Audit", "CropSet", "Crops", "Curation", "FocalWeights", "Shares"]
 
 
 class Shares(StudyModel):
-    """Target shares of the training set, judged by tags (text, solo, simple_background); unset = not steered."""
+    """Target shares of the training set, to a thousandth, judged as `shares_from` says; unset = not steered."""
 
     text: Share | None = Field(default=None, description="Share of pictures with lettering.")
     solo: Share | None = Field(default=None, description="Share of pictures with one subject.")
@@ -52,6 +52,11 @@ class Curation(StudyModel):
 
     images: int | None = Field(default=None, ge=1, description="At most this many pictures, best scored first.")
     shares: Shares = Field(default=Shares(), description="Shares that the chosen pictures must have.")
+    shares_from: Literal["tags", "pixels"] = Field(
+        default="tags",
+        description="What tells of text and simple backgrounds: tags, or what the audit measured (for pictures without "
+        "tags). Of solo, tags alone do.",
+    )
     share_tolerance: Share = Field(default=0.05, description="How far a reached share may lie from its target.")
     min_images: int = Field(default=1, ge=1, description="Fewer pictures than this stop the study.")
     min_side: int = Field(default=64, ge=1, description="Shorter side in pixels, at least.")
@@ -92,7 +97,10 @@ class _Cropping(StudyModel):
     )
     head_detector: str | None = Field(
         default=None,
-        description="ONNX file that finds heads (YOLOv8's format), in place of OpenCV's cascade; see `focal_points`.",
+        description="ONNX file that finds heads (a YOLO that Ultralytics exported), in place of OpenCV's cascade.",
+    )
+    head_classes: list[str] = Field(
+        default=[], description="Which of the detector's classes are heads; unset: those named head or face."
     )
     max_upscale: float = Field(default=2.0, ge=1, description="Pictures that need more upscaling are left out.")
     background: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] = Field(

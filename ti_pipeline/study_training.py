@@ -6,7 +6,7 @@ Here: fields, defaults, and what one field demands of another. Not here: rules t
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -27,6 +27,9 @@ from ti_pipeline.study_fields import (
 from ti_pipeline.study_parts import StudyModel
 from ti_pipeline.study_recipes import with_recipe
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = ["CaptionPlan", "Coverage", "Stage", "Variant"]
 
 
@@ -45,6 +48,7 @@ class Coverage(StudyModel):
     informative_below: Share = Field(
         default=0.5, description="Tags on more than this share of the pictures tell little: they are not chosen."
     )
+    min_pictures: int = Field(default=2, ge=1, description="Tags on fewer pictures are not chosen.")
 
 
 class CaptionPlan(StudyModel):
@@ -55,11 +59,21 @@ class CaptionPlan(StudyModel):
         description="What captions are made of: nothing, the posts' own tags, what a tagger sees, or (`sidecar`) the "
         "captions that lie beside a folder's pictures, as they stand; of their tags where there is none.",
     )
-    categories: list[Category] | None = Field(default=None, description="Categories kept; null keeps all.")
+    categories: list[Category] | Literal["all"] | None = Field(
+        default=None,
+        description="Categories kept, or `all`; null keeps those that `budgets` names, or else species and general.",
+    )
     drop_categories: list[Category] = Field(default=[], description="Categories left out.")
     order: list[Category] = Field(default=["species", "general"], description="These categories first, so ordered.")
     order_by: Literal["share", "name"] = Field(
         default="share", description="Order within a category: the commoner tag first, or by name."
+    )
+    curation: Name | None = Field(
+        default=None,
+        description="Curation on whose pictures tags are counted; unset: those of all variants that use this plan.",
+    )
+    replace: dict[str, str] = Field(
+        default={}, description="Tags that are counted and written as others, all at once: `{old: new}`."
     )
     drop: list[str] = Field(default=[], description="Tags dropped; `*` is a wildcard.")
     keep: list[str] = Field(
@@ -68,11 +82,14 @@ class CaptionPlan(StudyModel):
     concept: Concept | None = Field(
         default=None,
         description="Tags of what is learned, which captions then do not say: a list (`*` is a wildcard), or `auto`: "
-        "those that nearly all pictures of the study share (70 %) and that are rare elsewhere (a third as common).",
+        "those that nearly all trained pictures share (70 %) and that are rare elsewhere (a third as common).",
     )
     contrast: Name | None = Field(
         default=None,
         description="For `concept: auto`: a study of other pictures, in the place of the site's counts of tags.",
+    )
+    constant: Literal["keep", "drop"] = Field(
+        default="keep", description="What to do with tags that all pictures have: they tell no picture from another."
     )
     min_count: int = Field(default=1, ge=1, description="Tags on fewer pictures are dropped.")
     min_share: Share = Field(default=0.0, description="Tags on a smaller share of the pictures are dropped.")
@@ -85,7 +102,7 @@ class CaptionPlan(StudyModel):
         default=None,
         gt=0,
         description="Of two tags whose Jaccard index (pictures with both over pictures with either) reaches this, "
-        "only the commoner is kept.",
+        "only the one that the site has more often is kept; not where one implies the other.",
     )
     budgets: dict[Category, Annotated[int, Field(ge=0)]] = Field(
         default={}, description="At most this many tags of a category in the vocabulary, commonest first."
@@ -100,14 +117,20 @@ class CaptionPlan(StudyModel):
     )
     per_image: int | None = Field(default=None, ge=1, description="At most this many tags in one caption.")
     per_image_by: Literal["rarity", "information"] = Field(
-        default="rarity",
-        description="Which tags a picture keeps: the rarest, or those that together say most (rarity, depth in the "
-        "implication tree, and unlikeness to those already chosen).",
+        default="information",
+        description="Which tags a caption keeps under `per_image`, and longest where its prompt has little room: those "
+        "that together say most (entropy over the pictures, depth in the implication tree, unlikeness to those already "
+        "chosen), or the rarest.",
+    )
+    at_least: dict[Category, Annotated[int, Field(ge=0)]] = Field(
+        default={"species": 1},
+        description="Of each category so many tags are kept before all others, where a picture has them.",
     )
     underscores: Literal["spaces", "kept"] = "spaces"
     parentheses: Literal["kept", "escaped", "stripped"] = Field(
         default="kept",
-        description="`escaped` writes `\\(`, for web UIs that read (…) as a weight; training here never does.",
+        description="`escaped` writes `\\(` into exports, for web UIs that read (…) as a weight; training here never "
+        "does. `stripped` leaves the brackets around words out.",
     )
     tagger: str | None = Field(default=None, description="Name of the tagger, for `source: tagger`.")
     tagger_model: str | None = Field(
@@ -136,7 +159,9 @@ class CaptionPlan(StudyModel):
 
     def kept_categories(self) -> list[str]:
         """Return the categories this plan uses, in caption order."""
-        wanted = CATEGORIES if self.categories is None else self.categories
+        wanted: Sequence[str] = list(self.budgets) or ["species", "general"]
+        if self.categories is not None:
+            wanted = CATEGORIES if self.categories == "all" else self.categories
         kept = [c for c in wanted if c not in self.drop_categories]
         return [c for c in self.order if c in kept] + [c for c in kept if c not in self.order]
 

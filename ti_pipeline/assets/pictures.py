@@ -88,7 +88,7 @@ def image_audit(
     )
 
 
-@dg.asset(**_COMMON | {"code_version": "4"}, deps=[*CATALOG, *study_parts("training_set")])
+@dg.asset(**_COMMON | {"code_version": "5"}, deps=[*CATALOG, *study_parts("training_set")])
 def training_set(
     context: dg.AssetExecutionContext,
     store: DataStore,
@@ -107,7 +107,15 @@ def training_set(
     study = loaded.study
     reasons = refused(posts, policy_of(loaded, store))  # of a catalog or an opt-out that came after `posts`
     allowed = posts[~posts.post_id.isin(reasons)]
-    table = select_training_set(allowed, post_tags, images, image_audit, study.named_curations(), seed=study.seed)
+    table = select_training_set(
+        allowed,
+        post_tags,
+        images,
+        image_audit,
+        study.named_curations(),
+        seed=study.seed,
+        warn=context.log.warning,
+    )
     with store.work(reads=["images"]) as root:
         sheet = kept_and_rejected_sheet(table, root)
     metadata = {
@@ -163,5 +171,7 @@ def _crop_job(key: Key) -> Any:
         folder=f"crops/{key.study}/{key.part}",
         crop_set=crop_set,
         focal_points=read_focal_points(folder / crop_set.focal_points) if crop_set.focal_points else {},
-        head_detector=HeadDetector(folder / crop_set.head_detector) if crop_set.head_detector else None,
+        head_detector=HeadDetector(folder / crop_set.head_detector, crop_set.head_classes)
+        if crop_set.head_detector
+        else None,
     )

@@ -1,10 +1,11 @@
 """What leaves the house: the report to decide from, the release to hand to others, and what a variant trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from ti_pipeline.assets.policy import CATALOG, policy_of, require_allowed_pictures, require_clean_texts
 from ti_pipeline.assets.reporting import LogProgress
@@ -12,6 +13,7 @@ from ti_pipeline.assets.sending import publish
 from ti_pipeline.assets.study import study_parts
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.partitions import (
+    SEPARATOR,
     STUDIES,
     crops_of_variants,
     keys_of,
@@ -25,6 +27,7 @@ from ti_pipeline.partitions import (
 )
 from ti_pipeline.partitions import studies_of_variants as of_variants
 from ti_pipeline.resources import DataStore
+from ti_pipeline.studies import Study
 
 __all__ = ["dataset", "release", "report"]
 
@@ -97,6 +100,15 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
     )
 
 
+class Exporting(dg.Config):
+    """How the files of an export are written."""
+
+    name_in_captions: bool = Field(
+        default=False,
+        description="Put the embedding's name into each caption, as the variant's first template does.",
+    )
+
+
 @dg.asset(
     partitions_def=variant_partitions,
     ins={
@@ -106,34 +118,58 @@ def release(context: dg.AssetExecutionContext, store: DataStore) -> dg.Materiali
     },
     deps=CATALOG,
     group_name="publishing",
-    code_version="1",
+    code_version="2",
     kinds={"file"},
 )
 def dataset(
     context: dg.AssetExecutionContext,
+    config: Exporting,
     store: DataStore,
     captions: dict[str, pd.DataFrame],
     crops: dict[str, pd.DataFrame],
     posts: pd.DataFrame,
 ) -> dg.MaterializeResult[Any]:
-    """The variant's crops with their captions in a folder for other trainers: kohya's `.txt`, `metadata.jsonl`."""
+    """The crops that a variant trains on, with captions, for other trainers: kohya's `.txt`, `metadata.jsonl`."""
     from ti_pipeline.tagging.budget import trained_captions
-    from ti_pipeline.tagging.exports import write_dataset
+    from ti_pipeline.tagging.exports import write_dataset, write_masks
 
     study, part = split(context.partition_key)
     (written,) = captions.values()
-    pictures = pd.concat(crops.values()).drop_duplicates(["post_id", "part", "flipped"])  # stages may share pictures
+    pictures = pd.concat([table.assign(crop_set=split(key).part) for key, table in crops.items()], ignore_index=True)
     loaded = STUDIES[study]
     policy = policy_of(loaded, store)
     require_clean_texts(loaded, part, written, policy)
     require_allowed_pictures(loaded, pictures, posts, policy)
     told = trained_captions(written, loaded.study.variant(part))
-    usable = pictures[(pictures.status == "ok") & (pictures.split != "out")]
-    folder = f"exports/{study}/{part}"
+    # A picture that has no caption is not of this plan, or its tagger refused it: neither it nor its mask leaves.
+    captioned = pictures.post_id.isin(told.post_id)
+    usable = pictures[(pictures.status == "ok") & (pictures.split == "train") & captioned]
+    folder, masks = f"exports/{study}/{part}", f"exports/{study}/{part}{SEPARATOR}masks"
     reads = [f"crops/{study}/{split(key).part}" for key in crops]
-    with store.work(reads=reads, writes=[folder]) as root:
-        count = write_dataset(told, usable, root, root / folder)
-    return dg.MaterializeResult(metadata={"pictures": count, "folder": dg.MetadataValue.path(str(root / folder))})
+    with store.work(reads=reads, writes=[folder, masks]) as root:
+        count = write_dataset(told, usable, root, root / folder, wording=_wording(loaded.study, part, config))
+        masked = write_masks(usable, root, root / masks)
+    metadata: dict[str, Any] = {"pictures": count, "folder": dg.MetadataValue.path(str(root / folder))}
+    if masked:
+        metadata["masks"] = dg.MetadataValue.path(str(root / masks))
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def _wording(study: Study, name: str, config: Exporting) -> Callable[[str], str]:
+    """Return how a variant's captions are written into files."""
+    from ti_pipeline.tagging.pieces import for_web_uis
+
+    variant = study.variant(name)
+    escaped = study.captions[str(variant.captions)].parentheses == "escaped"
+
+    def text(caption: str) -> str:
+        told = for_web_uis(caption) if escaped else caption
+        if not config.name_in_captions:
+            return told
+        filled = variant.templates[0].replace("[filewords]", told).replace("[name]", str(variant.token))
+        return filled.strip(" ,")
+
+    return text
 
 
 def _folders(study: str) -> list[str]:

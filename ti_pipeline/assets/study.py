@@ -49,7 +49,9 @@ def _curation(name: str, loaded: LoadedStudy) -> Prints:
 
 def _captions(name: str, loaded: LoadedStudy) -> Prints:
     for plan, captions in loaded.study.captions.items():
-        yield f"{name}{SEPARATOR}{plan}", _print(captions, loaded.path.parent)
+        # Tags are counted on the pictures of the variants that use the plan.
+        trained_on = loaded.study.curations_of_plan(plan)
+        yield f"{name}{SEPARATOR}{plan}", _print([_print(captions, loaded.path.parent), trained_on], loaded.path.parent)
 
 
 def _crops(name: str, loaded: LoadedStudy) -> Prints:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["QUESTIONS", "agreement", "as_markdown"]
+__all__ = ["QUESTIONS", "agreement", "as_markdown", "by_pixels"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ QUESTIONS = (
     Question("animated", {"animated"}.__contains__, lambda audit: audit.frames > 1),
 )
 _EXAMPLES = 5
+
+
+def by_pixels(name: str, audit: pd.DataFrame) -> pd.Series[bool]:
+    """Return what pixels answer to a question of `QUESTIONS` for each audited picture; unmeasured: no."""
+    (question,) = (question for question in QUESTIONS if question.name == name)
+    return question.by_pixels(audit).fillna(value=False).astype(bool)
 
 
 def agreement(audit: pd.DataFrame, post_tags: pd.DataFrame) -> pd.DataFrame:

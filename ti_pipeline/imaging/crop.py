@@ -38,7 +38,9 @@ _VERSION = 3
 _INDEX = "index.json"
 _SAVE_INDEX_EVERY = 50
 _Made: TypeAlias = "tuple[str, list[dict[str, Any]]]"  # of one picture: its crops' identity, and their rows
-_ENCODING: dict[str, dict[str, Any]] = {"png": {}, "webp": {"lossless": True}}
+# The fastest settings that lose nothing, as encoding is most of the work. Nine pictures of 512 px, mean: PNG's level 1
+# 23 ms and 384 kB, the usual 6 78 ms and 340 kB; WebP's method 0 13 ms and 352 kB, the usual 4 134 ms and 263 kB.
+_ENCODING: dict[str, dict[str, Any]] = {"png": {"compress_level": 1}, "webp": {"lossless": True, "method": 0}}
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def _identity(
         content = sha256_of(source)
     except OSError as error:
         raise PictureError(source, f"cannot be read: {error.strerror}") from error
-    settings = crop_set.model_dump(exclude={"curation", "focal_points", "head_detector"})
+    settings = crop_set.model_dump(exclude={"curation", "focal_points", "head_detector", "head_classes"})
     return fingerprint([_VERSION, content, settings, focus, head_detector and head_detector.sha256])
 
 

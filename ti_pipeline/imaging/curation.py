@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ti_pipeline.imaging.shares import ShareTarget, chosen, nearest_shares
+from ti_pipeline.imaging.agreement import by_pixels
+from ti_pipeline.imaging.shares import ShareTarget, binding, chosen, nearest_shares
 from ti_pipeline.imaging.told_by_tags import SIMPLE_BACKGROUND_TAGS, is_lettering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ti_pipeline.studies import Curation
 
 __all__ = ["CurationError", "select_training_set"]
+
+# Which question of `agreement` pixels answer for a share.
+_BY_PIXELS = {"text": "lettering", "simple_background": "simple_background"}
 
 
 class CurationError(ValueError):
@@ -36,6 +40,7 @@ def select_training_set(
     curations: Mapping[str, Curation],
     *,
     seed: int,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> pd.DataFrame:
     """Return the `training_set` table: one row per curation (in order) and kept post (in the order of `posts`).
 
@@ -46,10 +51,11 @@ def select_training_set(
 
     `validation_share` of the kept pictures, rounded down, are held out: those whose sha256 of seed and id comes
     first, so that more pictures or another curation move few across. Raises `CurationError` for target shares that
-    no set of pictures has, and for fewer pictures than `min_images`.
+    no set of pictures has, and for fewer pictures than `min_images`. `warn` is told, in a sentence, of a curation whose
+    shares leave fewer than half of the pictures that it asks for, with the share that binds.
     """
     candidates = _candidates(posts, post_tags, images, audit)
-    return pd.concat([_curate(name, c, candidates, seed) for name, c in curations.items()], ignore_index=True)
+    return pd.concat([_curate(name, c, candidates, seed, warn) for name, c in curations.items()], ignore_index=True)
 
 
 def _candidates(
@@ -71,22 +77,29 @@ def _candidates(
         "sharpness",
         "detail",
         "lettering",
+        "simple_background",
+        "duplicate_of",
     ]
-    measured.append("duplicate_of")
     found = found.merge(audit[measured], on="post_id", how="left", validate="1:1")
     found["status"] = found.status.fillna("failed")
     found["reason"] = found.reason.fillna("no picture: it is not in the audit")
+    for flag, question in _BY_PIXELS.items():
+        found[f"seen_{flag}"] = by_pixels(question, found).to_numpy(dtype=bool)
     found["solo"] = [("solo" in tags) for tags in found.tags]
     found["simple_background"] = [not SIMPLE_BACKGROUND_TAGS.isdisjoint(tags) for tags in found.tags]
     found["text"] = [any(map(is_lettering, tags)) for tags in found.tags]
     return found
 
 
-def _curate(name: str, curation: Curation, candidates: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _curate(
+    name: str, curation: Curation, candidates: pd.DataFrame, seed: int, warn: Callable[[str], None]
+) -> pd.DataFrame:
+    if curation.shares_from == "pixels":
+        candidates = candidates.assign(**{flag: candidates[f"seen_{flag}"] for flag in _BY_PIXELS})
     reason = _filter_reasons(curation, candidates)
     if curation.drop_duplicates:
         _drop_duplicates(candidates, reason)
-    _meet_shares(name, curation, candidates, reason)
+    _meet_shares(name, curation, candidates, reason, warn)
     kept = reason == ""
     if kept.sum() < curation.min_images:
         raise CurationError(
@@ -171,7 +184,9 @@ def _drop_duplicates(candidates: pd.DataFrame, reason: pd.Series[str]) -> None:
     reason[left.index[group.duplicated()]] = "near-duplicate of a better scored picture"
 
 
-def _meet_shares(name: str, curation: Curation, candidates: pd.DataFrame, reason: pd.Series[str]) -> None:
+def _meet_shares(
+    name: str, curation: Curation, candidates: pd.DataFrame, reason: pd.Series[str], warn: Callable[[str], None]
+) -> None:
     left = _preference(candidates[reason == ""])
     targets = [
         ShareTarget(flag, share, left[flag].tolist())
@@ -185,6 +200,12 @@ def _meet_shares(name: str, curation: Curation, candidates: pd.DataFrame, reason
     taken = chosen(targets, scores, at_most=at_most, tolerance=curation.share_tolerance)
     if targets and len(taken) < curation.min_images:
         raise CurationError(_unreachable(name, curation, targets, len(left), len(taken)))
+    if targets and 2 * len(taken) < at_most:
+        share, without = binding(targets, at_most=at_most, tolerance=curation.share_tolerance)
+        warn(
+            f"curation {name!r}: only {len(taken)} of the {at_most} pictures asked for have the target shares within "
+            f"±{curation.share_tolerance:g}; what binds is {share}: without it there would be {without}"
+        )
     out = left.index.difference(left.index[taken])
     better = "pictures that meet the target shares" if targets else "better scored pictures"
     reason[out] = f"no room: {better} take the {len(taken)} places"

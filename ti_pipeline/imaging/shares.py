@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ShareTarget", "chosen", "nearest_shares"]
+__all__ = ["GRID", "ShareTarget", "binding", "chosen", "nearest_shares"]
+
+# Shares and tolerances count in steps of this, the nearest to what is written: with whole numbers no larger than that,
+# no rounding inside the solver decides.
+GRID = Fraction(1, 1000)
+_FIRST_TANGENTS = 9
 
 
 @dataclass(frozen=True)
@@ -37,21 +42,33 @@ def chosen(targets: Sequence[ShareTarget], scores: Sequence[float], *, at_most: 
     every share lies within `tolerance` of its target; of those, one whose shares lie closest to the targets (sum of
     distances); of those, one with the highest total score. Within a group of candidates of equal attributes the
     first ones with the highest score are taken. Solved by branch and bound (HiGHS) in counts per group; all
-    coefficients of the constraints are integers, so no rounding decides.
+    coefficients of the constraints are integers, so no rounding decides. Shares and `tolerance` count to `GRID`.
     """
-    candidates = len(scores)
     if not targets:
         return sorted(_best_first(scores)[:at_most])
-    problem = _Problem.of(targets, candidates, tolerance)
+    problem = _Problem.of(targets, len(scores), tolerance)
     size = problem.largest(at_most)
     if size == 0:
         return []
-    counts = problem.best_scored(size, problem.closest(size), np.asarray(scores, dtype=np.float64))
-    taken: list[int] = []
-    for group, count in enumerate(counts):
-        members = [i for i in _best_first(scores) if problem.group_of[i] == group]
-        taken += members[:count]
-    return sorted(taken)
+    order, known = np.asarray(_best_first(scores)), np.asarray(scores, dtype=np.float64)
+    members = [order[problem.group_of[order] == group] for group in range(len(problem.available))]
+    counts = problem.best_scored(size, problem.closest(size), [known[own] for own in members])
+    return sorted(int(i) for own, count in zip(members, counts, strict=True) for i in own[:count])
+
+
+def binding(targets: Sequence[ShareTarget], *, at_most: int, tolerance: float) -> tuple[str, int]:
+    """Return the target that costs the most pictures, and how many there would be without it (≤ `at_most`).
+
+    Each target in turn is left out; of equal ones the first is named.
+    """
+    sizes = {}
+    for left_out in targets:
+        others = [target for target in targets if target is not left_out]
+        sizes[left_out.name] = at_most
+        if others:
+            sizes[left_out.name] = _Problem.of(others, len(left_out.has), tolerance).largest(at_most)
+    name = max(sizes, key=lambda name: sizes[name])
+    return name, sizes[name]
 
 
 def nearest_shares(targets: Sequence[ShareTarget], size: int) -> dict[str, float]:
@@ -83,8 +100,8 @@ class _Problem:
         attributes = np.array([t.has for t in targets], dtype=np.int64).reshape(len(targets), candidates)
         kinds, group_of = np.unique(attributes, axis=1, return_inverse=True)
         group_of = group_of.reshape(-1)
-        exact = [Fraction(str(t.share)) for t in targets]  # 0.05 as written, not the binary number next to it
-        slack = Fraction(str(tolerance))
+        exact = [_on_grid(t.share) for t in targets]
+        slack = _on_grid(tolerance)
         unit = lcm(slack.denominator, *(share.denominator for share in exact))
         off = unit * kinds - np.array([[int(share * unit)] for share in exact])
         available = np.bincount(group_of, minlength=kinds.shape[1])
@@ -105,25 +122,34 @@ class _Problem:
         rows = _distance_rows(self.off, np.ones_like(self.available), size)
         return int(_solve(goal, upper, rows)[-distances:].sum())
 
-    def best_scored(self, size: int, distance: int, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    def best_scored(self, size: int, distance: int, scores: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
         """Return the counts of the set of `size` and total `distance` whose members' scores sum highest.
 
-        Candidates may be taken in part: with whole counts, a group's best sum is that of its best whole members.
+        `scores` are each group's, highest first, so a group's best sum is a concave function of its count. It is
+        bounded by tangents: those at the counts that come out are added until the bound is what is reached.
         """
-        groups, distances, candidates = len(self.available), len(self.off), len(scores)
-        goal = np.concatenate([np.zeros(groups + distances), -scores])
-        upper = np.concatenate([self.available, np.full(distances, self.slack * size), np.ones(candidates, np.int64)])
-        members = (self.group_of == np.arange(groups)[:, None]).astype(np.int64)
-        unused = np.zeros(candidates, dtype=np.int64)
+        groups, distances = len(self.available), len(self.off)
+        sums = [np.concatenate([[0.0], np.cumsum(own)]) for own in scores]
+        goal = np.concatenate([np.zeros(groups + distances), -np.ones(groups)])
+        lower = np.concatenate([np.zeros(groups + distances), [own.min() for own in sums]])
+        upper = np.concatenate([self.available, np.full(distances, self.slack * size), [own.max() for own in sums]])
         rows: list[_Row] = [
-            (np.concatenate([row, unused]), low, high)
+            (np.concatenate([row, np.zeros(groups)]), low, high)
             for row, low, high in _distance_rows(self.off, np.ones_like(self.available), size)
         ]
-        total = np.concatenate([np.zeros(groups), np.ones(distances), unused])
-        rows.append((total, 0, distance))
-        for group, count in enumerate(np.eye(groups + distances, dtype=np.int64)[:groups]):
-            rows.append((np.concatenate([-count, members[group]]), 0, 0))
-        return _solve(goal, upper, rows, whole=groups + distances)[:groups]
+        rows.append((np.concatenate([np.zeros(groups), np.ones(distances), np.zeros(groups)]), 0, distance))
+        new = {
+            (group, int(count))
+            for group, available in enumerate(self.available)
+            for count in np.linspace(0, available, _FIRST_TANGENTS)
+        }
+        known: set[tuple[int, int]] = set()
+        while new:
+            known |= new
+            rows += [_tangent(group, count, sums, scores, distances) for group, count in sorted(new)]
+            counts = _solve(goal, upper, rows, whole=groups + distances, lower=lower)[:groups]
+            new = {(group, int(count)) for group, count in enumerate(counts)} - known
+        return counts
 
     def least_wrong(self, size: int) -> NDArray[np.int64]:
         """Return the counts of the set of `size` whose largest |off| is the smallest."""
@@ -135,6 +161,22 @@ class _Problem:
 
 
 _Row = tuple["NDArray[np.int64] | NDArray[np.float64]", float, float]
+
+
+def _tangent(
+    group: int, count: int, sums: Sequence[NDArray[np.float64]], scores: Sequence[NDArray[np.float64]], distances: int
+) -> _Row:
+    """Return the row that holds a group's sum of scores below its tangent at a count, which touches there."""
+    groups, own = len(scores), scores[group]
+    slope = float(own[min(count, len(own) - 1)])
+    row = np.zeros(2 * groups + distances)
+    row[group], row[groups + distances + group] = -slope, 1.0
+    return row, -np.inf, float(sums[group][count]) - slope * count
+
+
+def _on_grid(share: float) -> Fraction:
+    """Return the nearest whole number of steps of the grid."""
+    return round(Fraction(str(share)) / GRID) * GRID
 
 
 def _distance_rows(off: NDArray[np.int64], ones: NDArray[np.int64], size: int) -> list[_Row]:
@@ -153,8 +195,9 @@ def _solve(
     rows: Sequence[_Row],
     *,
     whole: int | None = None,
+    lower: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int64]:
-    """Return values 0..upper that minimise goal · x with every row's low ≤ row · x ≤ high, the first `whole` of them.
+    """Return values lower (0)..upper that minimise goal · x with every row's low ≤ row · x ≤ high: the first `whole`.
 
     Those (all, if None) are integers.
     """
@@ -166,7 +209,7 @@ def _solve(
     answer = milp(
         goal,
         integrality=(np.arange(len(goal)) < whole).astype(int),
-        bounds=Bounds(0, upper),
+        bounds=Bounds(0 if lower is None else lower, upper),
         constraints=LinearConstraint(matrix, low, high),
         options={"mip_rel_gap": 0},
     )

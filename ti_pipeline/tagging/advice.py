@@ -31,7 +31,7 @@ _LEAST_PICTURES_PER_TAG = 5
 
 @dataclass(frozen=True)
 class Advice:
-    """What a variant's vectors and captions are to each other; means are over its captions.
+    """What a variant's vectors and captions are to each other; means are over the captions of its pictures.
 
     `budget` is what the vectors leave of 75 tokens, `tokens` the prompt's mean beside the embedding, `longer` how many
     of `captions` need more than the budget, `pictures_per_tag` the median over the vocabulary of captions with a tag.

@@ -54,15 +54,15 @@ def captions_over_budget(captions: pd.DataFrame, *, vectors: int, tokenizer: Any
 def fit_captions(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templates: Sequence[str]) -> pd.DataFrame:
     """Return the `captions` table with every caption so short that its prompts keep to 75 tokens.
 
-    A caption loses its least informative tag, the one on most captions (of equals the later), until its prompt fits
-    under the longest of the templates. Tags that no prompt has room for go first, or they would cost all others. Where
-    the template itself leaves no room, captions come out empty. The order of the others stays.
+    A caption loses the last tag of its `priority` until its prompt fits under the longest of the templates. Tags that
+    no prompt has room for go first, or they would cost all others. Where the template itself leaves no room, captions
+    come out empty. The order of the others stays.
     """
-    import pandas as pd
-
     pieces = [caption.split(", ") if caption else [] for caption in captions.caption]
-    common = captions.tags.explode().value_counts()
-    rank = [[(-int(common[tag]), -place) for place, tag in enumerate(tags)] for tags in captions.tags]
+    rank = [
+        [-turn[tag] for tag in tags]
+        for tags, turn in zip(captions.tags, map(_numbered, captions.priority), strict=True)
+    ]
     left = [list(range(len(found))) for found in pieces]
 
     def over(texts: list[str]) -> list[bool]:
@@ -78,21 +78,57 @@ def fit_captions(captions: pd.DataFrame, *, vectors: int, tokenizer: Any, templa
         open_ = [i for i, too_long in zip(open_, still, strict=True) if too_long and left[i]]
         for i in open_:
             left[i].remove(min(left[i], key=rank[i].__getitem__))
-    count = pd.Series([len(kept) for kept in left], index=captions.index, dtype="int64")
-    of_post = list(zip(pieces, captions.tags, left, strict=True))
+    return _with_only(captions, pieces, left)
+
+
+def _numbered(tags: Sequence[str]) -> dict[str, int]:
+    return {tag: number for number, tag in enumerate(tags)}
+
+
+def _with_only(captions: pd.DataFrame, pieces: list[list[str]], left: list[list[int]]) -> pd.DataFrame:
+    """Return captions that say only these of their pieces (0-based places)."""
+    import pandas as pd
+
+    def column(values: list[Any], kind: Any) -> pd.Series[Any]:
+        return pd.Series(values, captions.index, dtype=kind)
+
+    tags = [[every[i] for i in kept] for every, kept in zip(captions.tags, left, strict=True)]
+    order = [[tag for tag in every if tag in set(said)] for every, said in zip(captions.priority, tags, strict=True)]
+    count = column([len(kept) for kept in left], "int64")
     return captions.assign(
-        caption=pd.Series([", ".join(p[i] for i in kept) for p, _, kept in of_post], captions.index, dtype="str"),
-        tags=pd.Series([[tags[i] for i in kept] for _, tags, kept in of_post], captions.index, dtype=object),
+        caption=column([", ".join(words[i] for i in kept) for words, kept in zip(pieces, left, strict=True)], "str"),
+        tags=column(tags, object),
+        priority=column(order, object),
         tag_count=count,
         dropped_tags=captions.dropped_tags + captions.tag_count - count,
     )
 
 
 def trained_captions(captions: pd.DataFrame, variant: Variant) -> pd.DataFrame:
-    """Return the captions that a variant trains on: its plan's, made to fit where the variant asks for that."""
+    """Return the captions that a variant trains on: its plan's, made to fit where the variant asks for that.
+
+    A tag that says the embedding's name is left out: the prompt would hold the vectors twice.
+    """
+    own = _without_name(captions, str(variant.token), clip_tokenizer())
     if variant.long_prompts != "fit":
+        return own
+    return fit_captions(own, vectors=variant.vectors, tokenizer=clip_tokenizer(), templates=variant.templates)
+
+
+def _without_name(captions: pd.DataFrame, name: str, tokenizer: Any) -> pd.DataFrame:
+    """Return captions without pieces in which the trainer would find the embedding's name: by its tokens, any case."""
+    pieces = [caption.split(", ") if caption else [] for caption in captions.caption]
+    words = sorted({piece for found in pieces for piece in found})
+    known = tokenizer([name, *words], add_special_tokens=False, truncation=False, verbose=False).input_ids
+    wanted = known[0]
+    named = {
+        word
+        for word, ids in zip(words, known[1:], strict=True)
+        if any(ids[at : at + len(wanted)] == wanted for at in range(len(ids) - len(wanted) + 1))
+    }
+    if not named:
         return captions
-    return fit_captions(captions, vectors=variant.vectors, tokenizer=clip_tokenizer(), templates=variant.templates)
+    return _with_only(captions, pieces, [[i for i, w in enumerate(found) if w not in named] for found in pieces])
 
 
 def longest_prompts(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.tagging.captions import piece, said_tags
+from ti_pipeline.tagging.captions import said_tags
 from ti_pipeline.tagging.frequencies import entropy, pictures_counted
 from ti_pipeline.tagging.implications import closure, leading_on_from, redundant_uses
+from ti_pipeline.tagging.pieces import piece
 from ti_pipeline.tagging.vocabulary import reduce_vocabulary
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "coverage: {tags: 50, per_picture: 3}": {"coverage": {"tags": 50, "per_picture": 3}},
     "coverage: {tags: 100, per_picture: 3}": {"coverage": {"tags": 100, "per_picture": 3}},
 }
-_REDUCTION = ("min_count", "min_share", "max_share", "implications", "merge_synonyms", "budgets", "coverage", "balance")
+_REDUCTION = (
+    *("constant", "min_count", "min_share", "max_share", "implications", "merge_synonyms", "budgets", "coverage"),
+    "balance",
+)
 
 
 def strategies_of(plan: CaptionPlan, *, implications: bool) -> dict[str, CaptionPlan]:
@@ -48,6 +52,7 @@ def strategies_of(plan: CaptionPlan, *, implications: bool) -> dict[str, Caption
     from ti_pipeline.studies import CaptionPlan
 
     own = {name: value for name, value in plan.model_dump().items() if name not in _REDUCTION}
+    own["categories"] = plan.kept_categories()  # which may follow from the budgets
     return {
         words: CaptionPlan.model_validate(own | update)
         for words, update in STRATEGIES.items()
@@ -83,7 +88,7 @@ def measures(
     implications: pd.DataFrame | None = None,
     tokenizer: Any | None = None,
 ) -> dict[str, float]:
-    """Return what a vocabulary achieves in captions; shares are of all pictures of the study.
+    """Return what a vocabulary achieves in captions; shares are of the pictures that it was counted on.
 
     tags: its size; covered: share of pictures with a tag; well_covered: with three; tags_per_picture and
     tokens_per_picture: means, a comma being a token (NaN without a tokenizer); entropy: of a use's tag in bits;
@@ -93,23 +98,23 @@ def measures(
     import numpy as np
 
     pictures = pictures_counted(vocabulary)
-    said, _ = said_tags(pictures, post_tags, vocabulary, plan, implications)
-    counts, per_picture = said.counts(), said.per_picture()
+    said = said_tags(pictures, post_tags, vocabulary, plan, implications)
+    counts, per_picture = said.counts()[vocabulary.kept.to_numpy(dtype=bool)], said.per_picture()
     implied = closure(implications, said.names)
     commas = np.maximum(per_picture - 1, 0).sum()
     found = {
-        "tags": float(len(said.names)),
+        "tags": float(len(counts)),
         "covered": _mean(per_picture >= 1),
         "well_covered": _mean(per_picture >= ENOUGH_TAGS),
         "tags_per_picture": _mean(per_picture),
         "tokens_per_picture": float("nan"),
         "entropy": entropy(counts),
-        "redundant": float("nan") if implied is None else _mean(redundant_uses(said, implied, "most_specific")),
+        "redundant": float("nan") if implied is None else _mean(redundant_uses(said, implied)),
         "lowest_share": counts.min(initial=pictures) / pictures if len(counts) else 0.0,
         "highest_share": counts.max(initial=0) / pictures if pictures else 0.0,
     }
     if tokenizer is not None and pictures:
-        tokens = _tokens(tokenizer, [piece(name, plan) for name in said.names])
+        tokens = _tokens(tokenizer, [piece(name, plan) for name in vocabulary.tag[vocabulary.kept]])
         found["tokens_per_picture"] = float((tokens @ counts + commas) / pictures)
     return found
 
@@ -118,8 +123,9 @@ def measures_of_tables(vocabulary: pd.DataFrame, captions: pd.DataFrame, tokeniz
     """Return the measures that a plan's tables tell, for the report: tokens are those of the captions themselves."""
     import numpy as np
 
-    per_picture, pictures = captions.tag_count.to_numpy(), len(captions)
-    counts = vocabulary.captions[vocabulary.kept].to_numpy(dtype=np.int64)
+    per_picture = captions.tag_count.to_numpy()
+    kept = vocabulary[vocabulary.kept]
+    counts, shares = kept.captions.to_numpy(dtype=np.int64), kept.caption_share
     tokens = np.array([np.nan]) if tokenizer is None else _tokens(tokenizer, captions.caption.tolist())
     return {
         "tags": float(len(counts)),
@@ -128,8 +134,8 @@ def measures_of_tables(vocabulary: pd.DataFrame, captions: pd.DataFrame, tokeniz
         "tags_per_picture": _mean(per_picture),
         "tokens_per_picture": _mean(tokens),
         "entropy": entropy(counts),
-        "lowest_share": float(counts.min(initial=pictures)) / pictures if len(counts) and pictures else 0.0,
-        "highest_share": float(counts.max(initial=0)) / pictures if pictures else 0.0,
+        "lowest_share": float(shares.min()) if len(shares) else 0.0,
+        "highest_share": float(shares.max()) if len(shares) else 0.0,
     }
 
 

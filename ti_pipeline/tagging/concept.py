@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ti_pipeline.tagging.captions import readable
+from ti_pipeline.tagging.pieces import readable
 from ti_pipeline.tagging.tokens import clip_tokenizer
 
 if TYPE_CHECKING:
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import Variant
 
-__all__ = ["LIFT", "SHARE", "concept_words", "lift_over", "saying_the_same", "shared_and_rare", "started"]
+__all__ = [
+    "LIFT",
+    "SHARE",
+    "concept_words",
+    "lift_over",
+    "lift_over_site",
+    "saying_the_same",
+    "shared_and_rare",
+    "started",
+]
 
 SHARE = 0.7  # nearly all: people forget tags, and some pictures say it otherwise (`purple_scales` for `purple_fur`)
 LIFT = 3.0  # rare elsewhere: a concept's colours are some tenfold commoner with it, `anthro` or `fur` hardly at all
@@ -58,7 +67,7 @@ def saying_the_same(tags: Sequence[int], taken: dict[int, str], implied: Any, na
 
 
 def lift_over(frequencies: pd.DataFrame, contrast: pd.DataFrame) -> pd.DataFrame:
-    """Return `frequencies` with `lift` over another study, whose `tag_frequencies` are `contrast`, not over the site.
+    """Return tags counted on some pictures with `lift` over another study, whose `tag_frequencies` are `contrast`.
 
     In the contrast a tag counts once more than it does, so that one it lacks is rare and not infinitely rare.
     """
@@ -66,6 +75,16 @@ def lift_over(frequencies: pd.DataFrame, contrast: pd.DataFrame) -> pd.DataFrame
 
     counts = frequencies.tag.map(contrast.set_index("tag")["count"]).fillna(0)
     return frequencies.assign(lift=frequencies.share * (pictures_counted(contrast) + 1) / (counts + 1))
+
+
+def lift_over_site(counted: pd.DataFrame, frequencies: pd.DataFrame) -> pd.DataFrame:
+    """Return tags `counted` on some pictures of a study with `lift` over the site, as the study's `tag_frequencies` do.
+
+    Those tell a tag's share of the site's posts: its share in the study over its lift there.
+    """
+    of_study = frequencies.set_index("tag")
+    on_site = (of_study.share / of_study.lift).reindex(counted.tag)
+    return counted.assign(lift=(counted.share.to_numpy() / on_site.to_numpy()).astype("float64"))
 
 
 def started(variant: Variant, vocabulary: pd.DataFrame) -> Variant:

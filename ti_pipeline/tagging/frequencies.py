@@ -130,7 +130,8 @@ def _tally(ids: NDArray[np.int64], codes: Numbers, categories: Numbers, names: A
 
 def pictures_counted(frequencies: pd.DataFrame) -> int:
     """Return how many pictures the shares of `tag_frequencies` or `vocabulary` are of; 0 for an empty table."""
-    return round(frequencies["count"].iloc[0] / frequencies.share.iloc[0]) if len(frequencies) else 0
+    used = frequencies[frequencies["count"] > 0]
+    return round(used["count"].iloc[0] / used.share.iloc[0]) if len(used) else 0
 
 
 def entropy(counts: Numbers) -> float:

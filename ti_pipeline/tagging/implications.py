@@ -6,7 +6,7 @@ repeats itself. Not here: reading implications (`e621.catalog`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.tagging.incidence import Incidence, Mask
 
-__all__ = ["among", "closure", "depths", "leading_on_from", "redundant_uses"]
+__all__ = ["closure", "depths", "implied_pairs", "leading_on_from", "redundant_uses"]
 
 
 def closure(implications: pd.DataFrame | None, names: Sequence[str]) -> Any | None:
@@ -68,16 +68,6 @@ def leading_on_from(implications: pd.DataFrame, names: Sequence[str]) -> pd.Data
         known = further
 
 
-def among(implied: Any, tags: Mask) -> Any:
-    """Return a closure of the same shape in which only these tags imply and are implied."""
-    from scipy import sparse
-
-    every = implied.tocoo()
-    inside = tags[every.row] & tags[every.col]
-    pairs = (every.row[inside], every.col[inside])
-    return sparse.csr_matrix((every.data[inside], pairs), shape=implied.shape)
-
-
 def depths(implied: Any) -> NDArray[np.int64]:
     """Return how many of the other tags each tag implies: its depth in the tree, 0 for a root."""
     import numpy as np
@@ -86,16 +76,29 @@ def depths(implied: Any) -> NDArray[np.int64]:
     return found
 
 
-def redundant_uses(uses: Incidence, implied: Any, keep: Literal["most_specific", "most_general"]) -> Mask:
-    """Return a mask of the uses that another tag of the same picture makes superfluous.
+def redundant_uses(uses: Incidence, implied: Any) -> Mask:
+    """Return a mask of the uses that another tag of the same picture implies (`mammal` beside `wolf`)."""
+    import numpy as np
 
-    `most_specific` drops what is implied by another tag of the picture (`mammal` beside `wolf`), `most_general` what
-    implies another (`wolf` beside `mammal`). A picture with tags keeps at least one: the implications have no circle.
+    repeated = np.zeros(len(uses.rows), dtype=bool)
+    repeated[implied_pairs(uses, implied)[1]] = True
+    return repeated
+
+
+def implied_pairs(uses: Incidence, implied: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs of uses (numbers) of one picture of which the first tag implies the second, by picture.
+
+    `uses` are ordered by picture, then by tag, as `incidence_of` returns them.
     """
     import numpy as np
 
-    if not len(uses.rows) or not implied.nnz:
-        return np.zeros(len(uses.rows), dtype=bool)
-    said = uses.matrix() @ (implied if keep == "most_specific" else implied.T.tocsr())
-    said.sort_indices()
-    return np.asarray(said[uses.rows, uses.tags]).ravel() > 0
+    lengths = np.diff(implied.indptr)[uses.tags]
+    special = np.repeat(np.arange(len(uses.rows)), lengths)
+    inside = np.arange(len(special)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    general_tag = implied.indices[np.repeat(implied.indptr[uses.tags], lengths) + inside]
+    width = max(1, len(uses.names))
+    numbers = uses.rows.astype(np.int64) * width + uses.tags
+    wanted = uses.rows[special].astype(np.int64) * width + general_tag
+    general = np.searchsorted(numbers, wanted)
+    there = numbers.take(general, mode="clip") == wanted if len(numbers) else np.zeros(0, dtype=bool)
+    return special[there], general[there]

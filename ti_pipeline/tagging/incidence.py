@@ -50,6 +50,10 @@ class Incidence:
         """Return the same pictures and names with the uses of a mask only."""
         return replace(self, rows=self.rows[uses], tags=self.tags[uses])
 
+    def at(self, uses: NDArray[np.int64]) -> Incidence:
+        """Return the same pictures and names with the uses of these numbers only."""
+        return replace(self, rows=self.rows[uses], tags=self.tags[uses])
+
     def matrix(self) -> Any:
         """Return a scipy CSR matrix of ones, [pictures, names], int32."""
         import numpy as np

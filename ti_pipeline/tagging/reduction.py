@@ -1,20 +1,22 @@
 """Reduction: the rules that take tags out of a vocabulary, each by its name, each with a reason for every tag it takes.
 
 A rule is a function from a `Pool` (the plan, the tags still in, and where they are used) to what it takes. Rules do
-not know of each other: `vocabulary` runs them in the order of `RULES`, each on what the ones before have left. Ties are
-decided by name, so that the order of rows never matters. Not here: what no setting can lift (policy, unreadable names).
+not know of each other: `vocabulary` runs them in the order of `RULES`, each on what the ones before have left. Counts
+are pictures that are trained, without those on which the plan's `implications` leave a tag unsaid. Ties are decided by
+name, so that the order of rows never matters. Not here: what no setting can lift (policy, unreadable names).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.tagging.concept import saying_the_same, shared_and_rare
-from ti_pipeline.tagging.implications import among, redundant_uses
-from ti_pipeline.tagging.per_picture import said_uses
+from ti_pipeline.tagging.implications import depths
+from ti_pipeline.tagging.pieces import piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,30 +26,36 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import CaptionPlan
     from ti_pipeline.tagging.incidence import Incidence, Mask, Numbers
+    from ti_pipeline.tagging.per_picture import Chooser
 
 __all__ = ["RULES", "Pool", "Taken", "first_match"]
+
+
+# Two tags that met on fewer pictures look inseparable by chance; what nearly all pictures have is nothing's synonym.
+_LEAST_TOGETHER = 3
+_NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
 class Pool:
     """The tags that are still in. Names stand commonest first, ties by name; arrays are [names].
 
-    `counts` are pictures in the study, `places` the order in captions, `listed` marks the keep list, `alive` what no
-    rule has taken yet. `every_use` are all uses of all names; `uses` those of alive tags, without what `implications`
-    took from single pictures. `implied` is the implications' closure over the names, None where there is no catalog;
-    `lifts` is how many times commoner a tag is in the study than elsewhere, not a number where that is not known.
+    `counts` are pictures that are trained, `on_site` posts of the whole site (-1: unknown), `lifts` how many times
+    commoner tags are here than elsewhere (infinite where nobody else has them), `places` the order in captions,
+    `listed` marks the keep list, `alive` what no rule has taken yet. `implied` is the implications' closure over the
+    names, None where there is no catalog; `chooser` decides what captions of living tags say.
     """
 
     names: Sequence[str]
     categories: Sequence[str]
     counts: NDArray[np.int64]
+    on_site: NDArray[np.int64]
+    lifts: NDArray[np.float64]
     places: NDArray[np.int64]
     listed: Mask
     alive: Mask
-    every_use: Incidence
-    uses: Incidence
     implied: Any | None
-    lifts: NDArray[np.float64]
+    chooser: Chooser
     plan: CaptionPlan
 
     @property
@@ -57,9 +65,18 @@ class Pool:
 
         return np.flatnonzero(self.alive & ~self.listed)
 
+    @functools.cached_property
+    def uses(self) -> Incidence:
+        """The uses of living tags, without what `implications` take from single pictures."""
+        return self.chooser.uses.where(self.chooser.said(self.alive, limit=False))
+
     def share(self, count: float) -> float:
         """Return a count as a share of the pictures."""
-        return count / self.uses.pictures if self.uses.pictures else 0.0
+        return count / self.chooser.uses.pictures if self.chooser.uses.pictures else 0.0
+
+    def least(self, share: float) -> int:
+        """Return the smallest count that reaches a share of the pictures."""
+        return math.ceil(share * self.chooser.uses.pictures - 1e-9)
 
     def by_count(self, counts: Numbers) -> list[int]:
         """Return the alive tags, those of the keep list first, then by these counts, ties by name."""
@@ -68,27 +85,24 @@ class Pool:
         alive = np.flatnonzero(self.alive)
         return sorted(alive.tolist(), key=lambda i: (not self.listed[i], -int(counts[i]), self.names[i]))
 
-    def in_captions(self, alive: Mask) -> NDArray[np.int64]:
+    def in_captions(self, alive: Mask, *, limit: bool = True) -> NDArray[np.int64]:
         """Return in how many captions each tag stands if these tags are the vocabulary."""
-        left = self.every_use.where(alive[self.every_use.tags])
-        implied = None if self.implied is None else among(self.implied, alive)
-        said = said_uses(left, self.plan, counts=self.counts, places=self.places, listed=self.listed, implied=implied)
-        return left.where(said).counts()
+        return self.chooser.uses.where(self.chooser.said(alive, limit=limit)).counts()
 
     def after(self, taken: Taken) -> Pool:
         """Return the pool without what a rule took."""
+        if not taken.tags:
+            return self
         alive = self.alive.copy()
         alive[list(taken.tags)] = False
-        uses = self.uses if taken.uses is None else self.uses.where(~taken.uses)
-        return replace(self, alive=alive, uses=uses.where(alive[uses.tags]))
+        return replace(self, alive=alive)
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a rule took: tags with the reason in words and numbers, and a mask of single uses; and why others stay."""
+    """What a rule took: tags with the reason in words and numbers; and why others stay."""
 
     tags: Mapping[int, str]
-    uses: Mask | None = None
     stays: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -110,6 +124,21 @@ def drop_list(pool: Pool) -> Taken:
     return Taken({i: f"drop list: {found}" for i in pool.free.tolist() if (found := match(pool.names[i]))})
 
 
+def same_words(pool: Pool) -> Taken:
+    """Take tags that read as a commoner one does: captions would say the same twice, and nobody could tell them apart.
+
+    Letters' case makes no difference to CLIP; `wolf_(species)` and `wolf species` are one where parentheses go.
+    """
+    first: dict[str, int] = {}
+    taken = {}
+    for i in pool.by_count(pool.counts):
+        words = piece(pool.names[i], pool.plan).casefold()
+        other = first.setdefault(words, i)
+        if other != i:
+            taken[i] = f"captions write it as they write {pool.names[other]}"
+    return Taken(taken)
+
+
 def concept(pool: Pool) -> Taken:
     """Take the tags of what is learned: those of the list, or for `auto` what its pictures share and others lack."""
     asked = pool.plan.concept
@@ -118,7 +147,7 @@ def concept(pool: Pool) -> Taken:
     free = pool.free.tolist()
     stays: dict[int, str] = {}
     if asked == "auto":
-        taken, stays = shared_and_rare(free, pool.counts / max(1, pool.uses.pictures), pool.lifts)
+        taken, stays = shared_and_rare(free, pool.counts / max(1, pool.chooser.uses.pictures), pool.lifts)
     else:
         match = first_match(asked)
         taken = {i: f"concept list: {found}" for i in free if (found := match(pool.names[i]))}
@@ -127,71 +156,132 @@ def concept(pool: Pool) -> Taken:
     return Taken(taken, stays={i: words for i, words in stays.items() if i not in taken})
 
 
+def constant(pool: Pool) -> Taken:
+    """Take tags that all pictures have, if the plan says so: they tell no picture from another."""
+    if pool.plan.constant == "keep":
+        return Taken({})
+    every = pool.free[pool.counts[pool.free] == pool.chooser.uses.pictures]
+    return Taken({i: f"constant: on all {pool.counts[i]} pictures" for i in every.tolist()})
+
+
 def min_count(pool: Pool) -> Taken:
     """Take tags on fewer pictures than `min_count`."""
-    rare = pool.free[pool.counts[pool.free] < pool.plan.min_count]
-    return Taken({i: f"min_count {pool.plan.min_count}: on {pool.counts[i]} pictures" for i in rare.tolist()})
+    least = pool.plan.min_count
+    return Taken({i: f"min_count {least}: on {count} pictures" for i, count in _too_rare(pool, least).items()})
 
 
-def share_window(pool: Pool) -> Taken:
-    """Take tags whose share of the pictures lies outside of [`min_share`, `max_share`]."""
-    taken = {}
-    for i in pool.free.tolist():
-        share = pool.share(int(pool.counts[i]))
-        if share < pool.plan.min_share:
-            taken[i] = f"min_share {pool.plan.min_share:.6g}: share {share:.6g}"
-        elif share > pool.plan.max_share:
-            taken[i] = f"max_share {pool.plan.max_share:.6g}: share {share:.6g}"
+def min_share(pool: Pool) -> Taken:
+    """Take tags on a smaller share of the pictures than `min_share`."""
+    share = pool.plan.min_share
+    found = _too_rare(pool, pool.least(share))
+    return Taken({i: f"min_share {share:.6g}: share {pool.share(count):.6g}" for i, count in found.items()})
+
+
+def _too_rare(pool: Pool, least: int) -> dict[int, int]:
+    """Return tags on fewer pictures than `least`, with how many: until all that are left are on as many.
+
+    Where a picture's special tag goes, `implications` give it back the general one; so the most special and rarest go
+    first, and general ones are counted anew. A tag that implications leave on no picture is not rare: it waits.
+    """
+    import numpy as np
+
+    alive, taken = pool.alive.copy(), dict[int, int]()
+    deep = np.zeros(len(alive), dtype=np.int64) if pool.implied is None else depths(pool.implied)
+    counts = pool.uses.counts()
+    while True:
+        rare = np.flatnonzero(alive & ~pool.listed & (counts < least) & ((counts > 0) | (pool.counts < least)))
+        if pool.plan.implications != "keep" and len(rare):
+            sign = -1 if pool.plan.implications == "most_specific" else 1
+            rare = rare[(sign * deep[rare]) == (sign * deep[rare]).min()]
+        if not len(rare):
+            return taken
+        taken |= {int(i): int(counts[i] or pool.counts[i]) for i in rare}
+        alive[rare] = False
+        if pool.plan.implications == "keep":
+            return taken
+        counts = pool.in_captions(alive, limit=False)
+
+
+def max_share(pool: Pool) -> Taken:
+    """Take tags on a larger share of the pictures than `max_share`, in the end: after all other rules."""
+    import numpy as np
+
+    alive, taken, most = pool.alive.copy(), dict[int, str](), pool.plan.max_share
+    while most < 1:
+        counts = pool.in_captions(alive, limit=False)
+        common = np.flatnonzero(alive & ~pool.listed & (counts > most * pool.chooser.uses.pictures + 1e-9))
+        if not len(common):
+            break
+        taken |= {int(i): f"max_share {most:.6g}: share {pool.share(int(counts[i])):.6g}" for i in common}
+        alive[common] = False
     return Taken(taken)
 
 
 def implications(pool: Pool) -> Taken:
-    """Take, from each picture, tags that others of its tags say already; and tags that this leaves on no picture."""
+    """Take tags that others of each picture's tags say already, on all of their pictures."""
     if pool.plan.implications == "keep" or pool.implied is None:
         return Taken({})
-    uses = redundant_uses(pool.uses, pool.implied, pool.plan.implications) & ~pool.listed[pool.uses.tags]
-    left = pool.uses.where(~uses).counts()
-    before = pool.uses.counts()
+    left = pool.uses.counts()
     word = "a more special" if pool.plan.implications == "most_specific" else "a more general"
     taken = {
-        i: f"implications {pool.plan.implications}: {word} tag stands on all {before[i]} pictures"
-        for i in pool.free[(left[pool.free] == 0) & (before[pool.free] > 0)].tolist()
+        i: f"implications {pool.plan.implications}: {word} tag stands on all {pool.counts[i]} pictures"
+        for i in pool.free[(left[pool.free] == 0) & (pool.counts[pool.free] > 0)].tolist()
     }
-    return Taken(taken, uses)
+    return Taken(taken)
 
 
 def merge_synonyms(pool: Pool) -> Taken:
-    """Take each tag that nearly always stands with a commoner one that stays: the two are one thing to a trainer.
+    """Take each tag that nearly always stands with one that stays: the two are one thing to a trainer.
 
-    Greedy from the commonest down, so that no tag stands for another that was itself taken. The commoner tag is not
-    written onto the few pictures that only have the rarer one: a caption says nothing that the site does not.
+    The word that more posts of the site have stays: it is what people type; without the catalog, the one that more of
+    the pictures have. Greedy from those down, so that no tag stands for another that was itself taken. Not merged: tags
+    of which one implies the other (`implications` has that choice), tags that met on fewer than three pictures, and any
+    tag into one that nearly all pictures have. The word that stays is not written onto the few pictures that only
+    have the other: a caption says nothing that the site does not.
     """
     if pool.plan.merge_synonyms is None:
         return Taken({})
-    from scipy import sparse
-
+    near = _near(pool, pool.plan.merge_synonyms)
     counts = pool.uses.counts()
-    matrix = pool.uses.matrix()
-    both = sparse.triu(matrix.T @ matrix, k=1).tocoo()
-    either = counts[both.row] + counts[both.col] - both.data
-    near = both.data >= pool.plan.merge_synonyms * either
-    order = pool.by_count(counts)
+    order = sorted(
+        {tag for pair in near for tag in pair},
+        key=lambda i: (not pool.listed[i], -int(pool.on_site[i]), -int(counts[i]), pool.names[i]),
+    )
     place = {tag: index for index, tag in enumerate(order)}
-    commoner: dict[int, list[tuple[int, int]]] = {}
-    for pair in zip(both.row[near].tolist(), both.col[near].tolist(), both.data[near].tolist(), strict=True):
-        first, second = sorted(pair[:2], key=place.__getitem__)
-        commoner.setdefault(second, []).append((first, pair[2]))
+    better: dict[int, list[int]] = {}
+    for pair in near:
+        first, second = sorted(pair, key=place.__getitem__)
+        better.setdefault(second, []).append(first)
     taken: dict[int, str] = {}
     for tag in order:
-        stays = [(place[other], other, together) for other, together in commoner.get(tag, []) if other not in taken]
+        stays = [other for other in better.get(tag, []) if other not in taken]
+        stays = [other for other in stays if pool.share(int(counts[other])) <= _NEARLY_ALL]
         if stays and not pool.listed[tag]:
-            _, other, together = min(stays)
+            other = min(stays, key=place.__getitem__)
+            together = near[min(tag, other), max(tag, other)]
             union = int(counts[tag] + counts[other] - together)
             taken[tag] = (
                 f"merge_synonyms {pool.plan.merge_synonyms:g}: with {pool.names[other]} on {together} of the {union} "
                 f"pictures of either (Jaccard {together / union:.3f})"
             )
     return Taken(taken)
+
+
+def _near(pool: Pool, jaccard: float) -> dict[tuple[int, int], int]:
+    """Return pairs of tags (the lower number first) that nearly always stand together, with on how many pictures."""
+    from scipy import sparse
+
+    counts = pool.uses.counts()
+    matrix = pool.uses.where(counts[pool.uses.tags] >= _LEAST_TOGETHER).matrix()
+    both = sparse.triu(matrix.T @ matrix, k=1).tocoo()
+    near = (both.data >= jaccard * (counts[both.row] + counts[both.col] - both.data)) & (both.data >= _LEAST_TOGETHER)
+    pairs = zip(both.row[near].tolist(), both.col[near].tolist(), both.data[near].tolist(), strict=True)
+    implied = pool.implied
+    return {
+        (one, other): together
+        for one, other, together in pairs
+        if implied is None or not (implied[one, other] or implied[other, one])
+    }
 
 
 def budgets(pool: Pool) -> Taken:
@@ -217,7 +307,8 @@ def coverage(pool: Pool) -> Taken:
     Maximises Σ min(m, chosen tags of the picture) over the pictures, m = `per_picture`; for m = 1 that is the number
     of pictures with a tag. The function is monotone and submodular, so taking the tag that adds most, again and again,
     reaches at least 1 − 1/e = 63 % of what the best choice of as many tags does (Nemhauser, Wolsey & Fisher 1978). Tags
-    on more than `informative_below` of the pictures are no candidates; the keep list is chosen first.
+    on more than `informative_below` of the pictures are no candidates, nor are those on fewer than `min_pictures`; the
+    keep list is chosen first.
     """
     if pool.plan.coverage is None:
         return Taken({})
@@ -226,7 +317,8 @@ def coverage(pool: Pool) -> Taken:
     goal = pool.plan.coverage
     uses, counts = pool.uses, pool.uses.counts()
     common = {i for i in pool.free.tolist() if pool.share(int(counts[i])) > goal.informative_below}
-    candidates = [i for i in pool.by_count(counts) if i not in common]
+    rare = {i for i in pool.free.tolist() if counts[i] < goal.min_pictures}
+    candidates = [i for i in pool.by_count(counts) if i not in common and i not in rare]
     listed = [i for i in candidates if pool.listed[i]]
     picks = _greedy_cover(uses, candidates, listed, goal.tags, goal.per_picture)
     chosen = {tag: (number, gain) for number, (tag, gain) in enumerate(picks, 1)}
@@ -238,6 +330,7 @@ def coverage(pool: Pool) -> Taken:
         i: f"{rule}: on {counts[i]} pictures, share {pool.share(int(counts[i])):.6g} above {goal.informative_below:g}"
         for i in common
     }
+    taken |= {i: f"{rule}: on {counts[i]} pictures, fewer than {goal.min_pictures}" for i in rare - common}
     left = f"{goal.per_picture} tags" if goal.per_picture > 1 else "a tag"
     taken |= {
         i: f"{rule}: would give {would_add[i]} more pictures of those that lack {left} one"
@@ -292,50 +385,97 @@ def balance(pool: Pool) -> Taken:
     """
     if pool.plan.balance is None:
         return Taken({})
-    import numpy as np
+    wanted = pool.least(pool.plan.balance)
+    never = pool.free[pool.counts[pool.free] < wanted]
+    reasons = {
+        i: f"balance {pool.plan.balance:g}: on {pool.counts[i]} pictures, share {pool.share(int(pool.counts[i])):.6g}"
+        for i in never.tolist()
+    }
+    trial = _Trial(pool.after(Taken(reasons)), wanted)
 
-    wanted = math.ceil(pool.plan.balance * pool.uses.pictures - 1e-9)
-    inside = pool.alive.copy()
-    reasons: dict[int, str] = {}
+    def in_words(tag: int) -> str:
+        count = int(trial.counts[tag])
+        return f"balance {pool.plan.balance:g}: in {count} captions, share {pool.share(count):.6g}"
 
-    def in_words(tag: int, counts: NDArray[np.int64]) -> str:
-        return f"balance {pool.plan.balance:g}: in {counts[tag]} captions, share {pool.share(int(counts[tag])):.6g}"
-
-    def short(alive: Mask, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.flatnonzero(alive & ~pool.listed & (counts < wanted))
-
-    counts = pool.in_captions(inside)
-    while len(lacking := short(inside, counts)):
-        worst = lacking[np.lexsort((-lacking, counts[lacking]))]
+    while len(lacking := trial.short()):
         # One at a time gives the others room; of very many, the worse half are hopeless anyway and come back below.
-        for i in worst[: max(1, (len(worst) - 32) // 2)].tolist():
-            inside[i] = False
-            reasons[i] = in_words(i, counts)
-        counts = pool.in_captions(inside)
-    for i in [i for i in pool.by_count(pool.counts) if i in reasons and pool.counts[i] >= wanted]:
-        inside[i] = True
-        again = pool.in_captions(inside)
-        if len(short(inside, again)):
-            inside[i] = False
-        else:
-            counts = again
+        worst = lacking[: max(1, (len(lacking) - 32) // 2)].tolist()
+        reasons |= {i: in_words(i) for i in worst}
+        trial.take(worst)
+    for i in pool.by_count(pool.counts):
+        if i in reasons and pool.counts[i] >= trial.wanted and trial.put_back(i):
             del reasons[i]
-    stays = {i: in_words(i, counts) for i in np.flatnonzero(inside & ~pool.listed).tolist()}
-    return Taken(reasons, stays=stays)
+    return Taken(reasons, stays={i: in_words(i) for i in trial.free().tolist()})
+
+
+class _Trial:
+    """Tags that are tried as a vocabulary, and in how many captions each stands; a change asks only its pictures."""
+
+    def __init__(self, pool: Pool, wanted: int) -> None:
+        import numpy as np
+
+        self._pool, self._chooser, self.wanted = pool, pool.chooser.narrowed(pool.alive), wanted
+        self._alive = pool.alive.copy()
+        self._said = self._chooser.said(self._alive)
+        self._tags, self._width = self._chooser.uses.tags, len(pool.names)
+        self.counts = np.bincount(self._tags[self._said], minlength=self._width)
+
+    def free(self) -> NDArray[np.int64]:
+        """Return the tags that are in, without the keep list."""
+        import numpy as np
+
+        return np.flatnonzero(self._alive & ~self._pool.listed)
+
+    def short(self) -> NDArray[np.int64]:
+        """Return the tags that stand in too few captions, the shortest first, of equals the later."""
+        import numpy as np
+
+        lacking = self.free()
+        lacking = lacking[self.counts[lacking] < self.wanted]
+        return lacking[np.lexsort((-lacking, self.counts[lacking]))]
+
+    def take(self, tags: list[int]) -> None:
+        """Take tags out."""
+        self._alive[tags] = False
+        uses = self._chooser.beside(tags[0]) if len(tags) == 1 else self._chooser.everything()
+        self._change(uses, self._chooser.said(self._alive, uses))
+
+    def put_back(self, tag: int) -> bool:
+        """Put a tag in if it and all others then still stand in enough captions; tell whether it did."""
+        self._alive[tag] = True
+        uses = self._chooser.beside(tag)
+        before = self._said[uses]
+        self._change(uses, self._chooser.said(self._alive, uses))
+        if len(self.short()):
+            self._alive[tag] = False
+            self._change(uses, before)
+        return bool(self._alive[tag])
+
+    def _change(self, uses: NDArray[np.int64], said: Mask) -> None:
+        import numpy as np
+
+        tags = self._tags[uses]
+        self.counts = self.counts + np.bincount(tags[said], minlength=self._width)
+        self.counts -= np.bincount(tags[self._said[uses]], minlength=self._width)
+        self._said[uses] = said
 
 
 # The order in which they are applied, whatever the order in the YAML file.
 RULES: tuple[tuple[str, Callable[[Pool], Taken]], ...] = (
     ("categories", categories),
     ("drop", drop_list),
+    ("same_words", same_words),
     ("concept", concept),
+    ("constant", constant),
     ("min_count", min_count),
-    ("share_window", share_window),
+    ("min_share", min_share),
+    ("max_share", max_share),
     ("implications", implications),
     ("merge_synonyms", merge_synonyms),
     ("budgets", budgets),
     ("coverage", coverage),
     ("balance", balance),
+    ("max_share", max_share),  # once more: with special tags gone, captions say general ones more often
 )
 
 

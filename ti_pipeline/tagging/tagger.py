@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.studies import CaptionPlan
 
-__all__ = ["Tagger", "TaggerError", "confidences", "counted_like", "load_tagger", "tag_pictures"]
+__all__ = ["Tagger", "TaggerError", "confidences", "load_tagger", "tag_pictures"]
 
 _LISTS = ("selected_tags.csv", "tags.csv", "tags.txt")
 # The numbers of e621's categories, and Danbooru's where they differ.
@@ -94,14 +94,6 @@ def tag_pictures(
         return TABLES["tagger_tags"].empty()
     table = pd.concat(parts).sort_values(["post_id", "tag"], ignore_index=True)
     return table.astype({"tag": "category", "category": "category"})
-
-
-def counted_like(frequencies: pd.DataFrame, tagger_tags: pd.DataFrame) -> pd.DataFrame:
-    """Return `tag_frequencies` of a tagger's tags, shares of as many pictures as the study's own frequencies."""
-    from ti_pipeline.tagging.frequencies import pictures_counted, tag_frequencies
-
-    tagged = tagger_tags.post_id.nunique()
-    return tag_frequencies(tagger_tags, posts_count=max(tagged, pictures_counted(frequencies)))
 
 
 def load_tagger(path: Path, tags: Path | None = None, *, name: str = "unnamed") -> Tagger:

@@ -62,8 +62,8 @@ def colours_are_letters(path, *, letters="ABC", sure=5.0):
     return _save(path, nodes, [1, 3, 48, "w"], [1, "steps", 5], constants, character="\n".join(letters))
 
 
-def always(path, answer, *, side):
-    """A model that answers every picture `[1, 3, side, side]` with the same numbers."""
+def always(path, answer, *, side, **metadata):
+    """A model that answers every picture `[1, 3, side, side]` with the same numbers; a side may be a name: any."""
     onnx = _onnx()
     answer = np.asarray(answer, dtype=np.float32)
     nodes = [
@@ -76,4 +76,4 @@ def always(path, answer, *, side):
         onnx.helper.make_tensor("zero", onnx.TensorProto.FLOAT, [], [0.0]),
         onnx.helper.make_tensor("answer", onnx.TensorProto.FLOAT, answer.shape, answer.ravel()),
     ]
-    return _save(path, nodes, [1, 3, side, side], list(answer.shape), constants)
+    return _save(path, nodes, [1, 3, side, side], list(answer.shape), constants, **metadata)

@@ -223,7 +223,7 @@ def test_a_run_that_breaks_off_goes_on_where_it_was(root, monkeypatch):
 
 
 def test_a_disk_error_stops_the_run_and_leaves_no_half_file(root, monkeypatch):
-    def full(self, path, format):  # noqa: A002 - Pillow's own name
+    def full(self, path, format, **_settings):  # noqa: A002 - Pillow's own name
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

@@ -10,7 +10,7 @@ from ti_pipeline.studies import Curation, Shares
 from ti_pipeline_tests.shared_data import E621, needs_shared
 
 MEASURED = {"format": "PNG", "frames": 1, "width": 512, "height": 512}
-MEASURED |= {"sharpness": 100.0, "detail": 6.0, "lettering": 0.0}
+MEASURED |= {"sharpness": 100.0, "detail": 6.0, "lettering": 0.0, "simple_background": 0.0}
 
 
 class Collection:
@@ -35,8 +35,9 @@ class Collection:
         images = pd.DataFrame(self.images, columns=["post_id", "path"])
         whole = dict.fromkeys(("width", "height", "frames", "duplicate_of"), "Int64")
         audit = pd.DataFrame(self.audits, columns=[*("post_id", "status", "reason", "duplicate_of"), *MEASURED])
-        audit = audit.astype(whole | dict.fromkeys(("sharpness", "detail", "lettering"), float))
-        table = select_training_set(posts, tags, images, audit, curations, seed=seed)
+        audit = audit.astype(whole | dict.fromkeys(("sharpness", "detail", "lettering", "simple_background"), float))
+        self.warnings = []
+        table = select_training_set(posts, tags, images, audit, curations, seed=seed, warn=self.warnings.append)
         assert TABLES["training_set"].problems(table) == []
         return table
 
@@ -187,3 +188,30 @@ def test_tag_lists_agree_with_the_sites_implications():
     lettering = {tag: counts.get(tag, 0) for tag in implying("text")}
     missed = {tag: count for tag, count in lettering.items() if not is_lettering(tag)}
     assert sum(missed.values()) < 0.01 * sum(lettering.values()), missed
+
+
+def test_shares_that_leave_few_pictures_say_so_and_which_one_binds():
+    pictures = Collection()
+    for n in range(500):
+        pictures.add(n, "solo", *(["white_background"] if n < 10 else []))
+    few = Curation(images=300, shares=Shares(solo=1.0, simple_background=1.0))
+    assert pictures.select(few=few).kept.sum() == 10
+    assert pictures.warnings == [
+        "curation 'few': only 10 of the 300 pictures asked for have the target shares within ±0.05; what binds is "
+        "simple_background: without it there would be 300"
+    ]
+    pictures.select(half=Curation(images=20, shares=Shares(solo=1.0, simple_background=1.0)))
+    assert pictures.warnings == []
+
+
+def test_pixels_steer_shares_of_pictures_without_tags():
+    pictures = Collection()
+    for n in range(40):
+        pictures.add(n, simple_background=0.9 if n < 10 else 0.1, lettering=0.2 if n % 2 else 0.0)
+    shares = Shares(simple_background=0.5, text=0.0)
+    seen = pictures.select(seen=Curation(shares=shares, shares_from="pixels", share_tolerance=0))
+    kept = seen[seen.kept]
+    assert sorted(kept.post_id) == [*range(0, 10, 2), *sorted(set(kept.post_id) - set(range(10)))]
+    assert (len(kept), kept.simple_background.sum(), kept.text.sum()) == (10, 5, 0)
+    with pytest.raises(CurationError, match=r"simple_background 0.5 \(on 0 of 40 pictures\)"):
+        pictures.select(told=Curation(shares=shares))

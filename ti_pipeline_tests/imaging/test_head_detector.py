@@ -19,8 +19,8 @@ SIDE = 160
 def model(tmp_path):
     """Return a function that writes a model as YOLOv8's, which always answers with these candidates."""
 
-    def write(candidates, name="heads.onnx"):
-        return always(tmp_path / name, candidates, side=SIDE)
+    def write(candidates, name="heads.onnx", side=SIDE, **metadata):
+        return always(tmp_path / name, candidates, side=side, **metadata)
 
     return write
 
@@ -68,3 +68,46 @@ def test_what_cannot_be_used_says_so(model, tmp_path):
         HeadDetector(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match=r"answers with shape \(1, 4, 1\)"):
         HeadDetector(model([[[1], [1], [1], [1]]])).find(Image.new("RGB", (9, 9)))
+    with pytest.raises(ModelFileError, match=r"answers with shape \(1, 2000, 7\)"):
+        HeadDetector(model(np.zeros((1, 2000, 7)))).find(Image.new("RGB", (9, 9)))
+    with pytest.raises(ModelFileError, match=r"answers with shape \(1, 7, 2\).* of 1 classes"):
+        HeadDetector(model(np.zeros((1, 7, 2)), names="{0: 'head'}")).find(Image.new("RGB", (9, 9)))
+
+
+def end_to_end(*boxes):
+    """An answer `[1, 300, 6]`, the default of newer exports: left, top, right, bottom, score and class a row."""
+    answer = np.zeros((1, 300, 6))
+    answer[0, : len(boxes)] = boxes
+    return answer
+
+
+def test_end_to_end_exports_are_read(model):
+    answer = end_to_end([110, 60, 130, 100, 0.8, 0], [0, 40, 20, 60, 0.1, 0])
+    found = HeadDetector(model(answer)).find(Image.new("RGB", (320, 160)))
+    np.testing.assert_allclose(found, [[110 / 160, 20 / 80, 130 / 160, 60 / 80]], atol=1e-6)
+
+
+def test_classes_are_chosen_by_their_names(model):
+    names = "{0: 'person', 1: 'cat face', 2: 'car'}"
+    old = [[[20, 60, 120], [80, 80, 80], [20] * 3, [20] * 3, [0.9, 0, 0], [0, 0.9, 0], [0, 0, 0.9]]]
+    new = end_to_end(*([x - 10, 70, x + 10, 90, 0.9, number] for number, x in enumerate((20, 60, 120))))
+    for answer in (old, new):
+        path = model(answer, names=names)
+        middles = {
+            classes: ((found[:, 0] + found[:, 2]) * 80).round().tolist()
+            for classes in ((), ("car", "Person"))
+            if (found := HeadDetector(path, classes).find(Image.new("RGB", (160, 160)))) is not None
+        }
+        assert middles == {(): [60], ("car", "Person"): [20, 120]}
+    with pytest.raises(ModelFileError, match=r"knows person, cat face, car: say in `head_classes`"):
+        HeadDetector(path, ["ear"])
+    with pytest.raises(ModelFileError, match="knows person, car: say in `head_classes`"):
+        HeadDetector(model(old, name="other.onnx", names="{0: 'person', 1: 'car'}"))
+    assert HeadDetector(path, ["car"]).sha256 != HeadDetector(path).sha256
+
+
+def test_the_size_that_the_file_states_is_used_where_its_input_takes_any(model):
+    path = model(end_to_end([32, 16, 64, 48, 0.9, 0]), side="any", imgsz="[96, 128]")
+    np.testing.assert_allclose(
+        HeadDetector(path).find(Image.new("RGB", (128, 96))), [[0.25, 16 / 96, 0.5, 0.5]], atol=1e-6
+    )

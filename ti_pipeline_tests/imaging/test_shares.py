@@ -1,10 +1,11 @@
 import itertools
+import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from ti_pipeline.imaging.shares import ShareTarget, chosen, nearest_shares
+from ti_pipeline.imaging.shares import ShareTarget, binding, chosen, nearest_shares
 
 
 def quality(members, targets, scores, tolerance):
@@ -81,3 +82,38 @@ def test_nearest_shares_equal_enumeration():
             for s in itertools.combinations(range(9), 5)
         )
         assert off == pytest.approx(best)
+
+
+def test_forty_thousand_candidates_take_a_moment():
+    random = np.random.default_rng(1)
+    count, wanted = 40_000, {"text": 0.05, "solo": 0.9, "simple_background": 0.4}
+    targets = [ShareTarget(n, share, (random.random(count) < 0.5).tolist()) for n, share in wanted.items()]
+    scores = random.integers(-50, 5000, count).tolist()
+    begin = time.process_time()
+    taken = chosen(targets, scores, at_most=3000, tolerance=0.01)
+    assert time.process_time() - begin < 10  # one variable a candidate took minutes
+    assert len(taken) == 3000
+    shares = [sum(target.has[i] for i in taken) / 3000 for target in targets]
+    assert shares == pytest.approx(list(wanted.values()), abs=1e-9)
+    for kind in itertools.product([False, True], repeat=3):
+        group = {i for i in range(count) if tuple(t.has[i] for t in targets) == kind}
+        inside, outside = [scores[i] for i in group & set(taken)], [scores[i] for i in group - set(taken)]
+        assert not inside or not outside or min(inside) >= max(outside)
+
+
+@pytest.mark.parametrize("share", [1 / 3, 0.123456789012, 0.9999999, 2 / 7])
+def test_shares_of_many_decimals_count_to_a_thousandth(share):
+    random = np.random.default_rng(2)
+    has = (random.random(500) < 0.5).tolist()
+    targets = [ShareTarget("solo", share, has), ShareTarget("text", 0.1 + 1e-13, (random.random(500) < 0.2).tolist())]
+    taken = chosen(targets, [0] * 500, at_most=200, tolerance=0.0499999999)
+    assert len(taken) == 200
+    rounded = [ShareTarget(t.name, round(t.share, 3), t.has) for t in targets]
+    assert taken == chosen(rounded, [0] * 500, at_most=200, tolerance=0.05)
+
+
+def test_the_target_that_costs_most_is_named():
+    solo, text = [True] * 90 + [False] * 10, [True] * 95 + [False] * 5
+    targets = [ShareTarget("solo", 0.9, solo), ShareTarget("text", 0.0, text)]
+    assert len(chosen(targets, [0] * 100, at_most=100, tolerance=0.05)) == 0
+    assert binding(targets, at_most=100, tolerance=0.05) == ("text", 100)

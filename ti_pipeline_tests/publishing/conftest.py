@@ -146,6 +146,7 @@ def tag_tables():
         {k: row[k] for k in ("tag", "category", "count", "share")}
         | {
             "captions": row["count"],
+            "caption_share": row["share"],
             "kept": row["rank"] <= 9,
             "rule": "budgets",
             "reason": "share <1>" if row["rank"] <= 9 else "in the drop list",
@@ -153,7 +154,8 @@ def tag_tables():
         for row in tags
     ]
     captions = [
-        {"post_id": n, "caption": "wolf, " * 5 * n, "tags": ["wolf"] * 5 * n, "tag_count": 5 * n, "dropped_tags": 0}
+        {"post_id": n, "caption": "wolf, " * 5 * n, "tags": ["wolf"] * 5 * n}
+        | {"priority": ["wolf"] * 5 * n, "tag_count": 5 * n, "dropped_tags": 0}
         for n in range(1, 5)
     ]
     return {

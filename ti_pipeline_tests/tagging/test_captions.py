@@ -7,8 +7,9 @@ from ti_pipeline.inversion.conditioning import prompt_length
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan
 from ti_pipeline.tagging.budget import captions_over_budget, fit_captions, token_budget
-from ti_pipeline.tagging.captions import readable, write_captions
+from ti_pipeline.tagging.captions import write_captions
 from ti_pipeline.tagging.frequencies import tag_frequencies
+from ti_pipeline.tagging.pieces import readable
 from ti_pipeline.tagging.tags import post_tags_table
 from ti_pipeline.tagging.tokens import clip_tokenizer
 from ti_pipeline.tagging.vocabulary import reduce_vocabulary
@@ -40,13 +41,16 @@ def texts(tags, plan: CaptionPlan) -> dict[int, str]:
 
 
 def test_order_is_category_then_share_then_name():
-    assert texts(TAGS, CaptionPlan(drop_categories=["artist"])) == {
+    assert texts(TAGS, CaptionPlan()) == {
         1: "mammal, fox, blue eyes, hat",
         2: "mammal, wolf, blue eyes",
         3: "",
         4: "mammal, blue eyes, sitting",
     }
-    assert texts(TAGS, CaptionPlan(order=["general", "artist"]))[1] == "blue eyes, hat, someone, mammal, fox"
+    assert (
+        texts(TAGS, CaptionPlan(categories="all", order=["general", "artist"]))[1]
+        == "blue eyes, hat, someone, mammal, fox"
+    )
 
 
 def test_tags_that_only_the_keep_list_lets_in_come_last():
@@ -54,12 +58,12 @@ def test_tags_that_only_the_keep_list_lets_in_come_last():
 
 
 def test_order_by_name():
-    assert texts(TAGS, CaptionPlan(order_by="name"))[1] == "fox, mammal, blue eyes, hat, someone"
+    assert texts(TAGS, CaptionPlan(categories="all", order_by="name"))[1] == "fox, mammal, blue eyes, hat, someone"
 
 
 @pytest.mark.parametrize(
     ("parentheses", "expected"),
-    [("kept", "wolf (species), :)"), ("escaped", "wolf \\(species\\), :\\)"), ("stripped", "wolf species, :")],
+    [("kept", "wolf (species), :)"), ("escaped", "wolf (species), :)"), ("stripped", "wolf species, :)")],
 )
 def test_parentheses(parentheses, expected):
     tags = {1: {"species": ["wolf_(species)"], "general": [":)"]}}
@@ -71,8 +75,9 @@ def test_underscores_kept():
 
 
 def test_the_limit_keeps_the_rarest_in_the_plans_order():
-    table, _ = made(TAGS, CaptionPlan(drop_categories=["artist"], per_image=2))
+    table, _ = made(TAGS, CaptionPlan(per_image=2, per_image_by="rarity", at_least={}))
     assert table.tags.tolist() == [["fox", "hat"], ["mammal", "wolf"], [], ["mammal", "sitting"]]
+    assert table.priority.tolist() == [["fox", "hat"], ["wolf", "mammal"], [], ["sitting", "mammal"]]
     assert table.tag_count.tolist() == [2, 2, 0, 2]
     assert table.dropped_tags.tolist() == [2, 1, 0, 1]
 
@@ -112,7 +117,7 @@ def test_readable_text_has_no_comma_no_control_and_no_placeholder(tag):
 @steady
 @given(studies, plans, st.none() | st.integers(1, 4))
 def test_captions_say_vocabulary_tags_of_their_post(tags, plan, per_image):
-    plan = plan.model_copy(update={"per_image": per_image})
+    plan = plan.model_copy(update={"per_image": per_image, "per_image_by": "rarity", "at_least": {}})
     table, vocabulary = made(tags, plan)
     allowed = set(vocabulary.tag[vocabulary.kept])
     count = dict(zip(vocabulary.tag, vocabulary["count"], strict=True))
@@ -205,6 +210,7 @@ def table_of(*captions_: str) -> pd.DataFrame:
             "post_id": range(1, len(tags) + 1),
             "caption": pd.Series(captions_, dtype="str"),
             "tags": pd.Series(tags, dtype=object),
+            "priority": pd.Series([found[::-1] for found in tags], dtype=object),
             "tag_count": [len(found) for found in tags],
             "dropped_tags": 0,
         }

@@ -103,7 +103,7 @@ def test_strategies_on_the_recorded_posts_do_what_they_say():
     for share in (0.02, 0.05):
         assert table.lowest_share[f"balance: {share}"] >= share
     assert table.tags["coverage: {tags: 50, per_picture: 3}"] <= 50
-    assert table.well_covered["coverage: {tags: 50, per_picture: 3}"] == 1
+    assert table.well_covered["coverage: {tags: 50, per_picture: 3}"] > 0.995  # tags on one picture are not chosen
     plot = comparison_plot(table.reset_index())
     assert plot == comparison_plot(table.reset_index())
     assert len(plot) < 100_000

@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
@@ -14,9 +15,10 @@ from ti_pipeline.io_managers import Tables
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan, Study, Variant
 from ti_pipeline.study_files import StudyError, load_studies
-from ti_pipeline.tagging.concept import concept_words, lift_over, started
+from ti_pipeline.tagging.concept import concept_words, lift_over, lift_over_site, started
 from ti_pipeline.tagging.frequencies import tag_frequencies
 from ti_pipeline.tagging.tokens import clip_tokenizer
+from ti_pipeline.tagging.trained import counted_tags, renamed, replaced
 from ti_pipeline.tagging.vocabulary import VocabularyError, reduce_vocabulary
 from ti_pipeline_tests.graph import IN_PROCESS, Graph
 from ti_pipeline_tests.tagging.test_reduction import CHAIN, kept, uses_of, why
@@ -64,6 +66,37 @@ def test_shares_and_lifts_decide_and_are_told():
     assert kept(table) == {"anthro", "hat"}  # a hat on six of ten is no concept, however rare hats are
     less = reduce_vocabulary(frequencies.assign(lift=frequencies.lift * 0.8), uses, AUTO)
     assert kept(less) == {"anthro", "hat", "scarf"}
+
+
+def test_shares_and_lifts_are_of_the_pictures_that_are_trained():
+    posts = {post: ["anthro", *(["scarf"] if post <= 4 else ["hat"])] for post in range(1, 11)}
+    uses, trained = uses_of(posts, "general"), np.arange(1, 5)
+    catalog = pd.DataFrame({"tag": ["anthro", "scarf", "hat"], "post_count": [1000, 300, 1]})
+    of_study = tag_frequencies(uses, catalog)
+    everything = lift_over_site(counted_tags(uses, np.arange(1, 11)), of_study).set_index("tag")
+    assert everything.lift.to_dict() == pytest.approx(of_study.set_index("tag").lift.to_dict())
+    lifted = lift_over_site(counted_tags(uses, trained), of_study)
+    assert lifted.set_index("tag").lift.to_dict() == pytest.approx({"anthro": 1, "scarf": 1 / 0.3, "hat": 0})
+    # What is the concept's goes as that, also where it is constant: `start: concept` asks for it.
+    plan = CaptionPlan(concept="auto", constant="drop", keep=["anthro"])
+    table = reduce_vocabulary(lifted, uses[uses.post_id.isin(trained)], plan)
+    assert why(table, "scarf") == ("concept", "concept: on 100% of the pictures, 3.33 times as often as elsewhere")
+    assert kept(table) == {"anthro"}
+
+
+def test_a_replaced_tag_is_as_common_elsewhere_as_what_it_stands_for():
+    words = {"Anthro": "furry", "hat": "cap"}
+    uses = uses_of({post: ["anthro", "scarf", "hat" if post % 2 else "cap"] for post in range(1, 11)}, "general")
+    catalog = pd.DataFrame({"tag": ["anthro", "scarf", "hat", "cap"], "post_count": [1000, 100, 700, 200]})
+    of_study = tag_frequencies(uses, catalog)
+    known = renamed(of_study, words, by="site_count")
+    assert known.set_index("tag").site_count.to_dict() == {"furry": 1000, "cap": 700, "scarf": 100}
+    new = replaced(uses, words)
+    table = reduce_vocabulary(lift_over_site(counted_tags(new, np.arange(1, 11)), known), new, AUTO)
+    assert kept(table) == {"furry", "cap"}
+    contrast = renamed(of_study, words, by="count")
+    lifts = lift_over(counted_tags(new, np.arange(1, 11)), contrast).set_index("tag").lift.to_dict()
+    assert lifts == pytest.approx({"furry": 1, "scarf": 1, "cap": 11 / 6})
 
 
 def test_a_list_takes_what_it_names_and_what_implies_it():

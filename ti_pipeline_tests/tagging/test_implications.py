@@ -6,7 +6,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ti_pipeline.tagging.implications import closure, depths, redundant_uses
+from ti_pipeline.tagging.implications import closure, depths, implied_pairs, redundant_uses
 from ti_pipeline.tagging.incidence import Incidence
 from ti_pipeline_tests.shared_data import E621, needs_shared
 from ti_pipeline_tests.tagging.frames import recorded_tags, steady
@@ -82,17 +82,13 @@ def test_redundant_uses_equal_looking_at_each_picture(edges, posts):
     uses = [(row, tag) for row, tags in enumerate(posts) for tag in sorted(tags)]
     rows, tags = (np.array([use[i] for use in uses], dtype=np.int32) for i in (0, 1))
     incidence = Incidence(len(posts), names, rows, tags)
-    for keep in ("most_specific", "most_general"):
-        expected = []
-        for row, tag in uses:
-            others = [str(other) for other in posts[row] if other != tag]
-            if keep == "most_specific":
-                expected.append(any(str(tag) in ancestors.get(other, ()) for other in others))
-            else:
-                expected.append(any(other in ancestors.get(str(tag), ()) for other in others))
-        mask = redundant_uses(incidence, matrix, keep)
-        assert mask.tolist() == expected
-        assert set(rows[~mask]) == set(rows)  # every picture with tags keeps one
+    others = [(str(tag), [str(other) for other in posts[row] if other != tag]) for row, tag in uses]
+    mask = redundant_uses(incidence, matrix)
+    assert mask.tolist() == [any(tag in ancestors.get(other, ()) for other in beside) for tag, beside in others]
+    assert set(rows[~mask]) == set(rows)  # every picture with tags keeps one
+    special = np.zeros(len(uses), dtype=bool)
+    special[implied_pairs(incidence, matrix)[0]] = True
+    assert special.tolist() == [any(other in ancestors.get(tag, ()) for other in beside) for tag, beside in others]
 
 
 @needs_shared

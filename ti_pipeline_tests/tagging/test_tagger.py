@@ -1,5 +1,6 @@
 """Taggers: real ONNX models, built here, whose answer to each picture is known by arithmetic."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -9,7 +10,8 @@ from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan
 from ti_pipeline.tagging.captions import write_captions
 from ti_pipeline.tagging.seen import refused_by_tagger, seen_tags, with_sidecars
-from ti_pipeline.tagging.tagger import TaggerError, counted_like, tag_pictures
+from ti_pipeline.tagging.tagger import TaggerError, tag_pictures
+from ti_pipeline.tagging.trained import counted_tags
 from ti_pipeline.tagging.vocabulary import reduce_vocabulary
 
 COLOURS = {1: (255, 0, 0), 2: (0, 255, 0), 3: (255, 255, 255), 4: (0, 0, 0)}
@@ -97,7 +99,7 @@ def test_categories_are_the_sites_numbers_or_names(pictures, tmp_path, listed, e
     pytest.importorskip("onnxruntime", reason="onnxruntime (of the tagger extra) is not installed")
     colour_model(tmp_path / "model.onnx", channels_first=True, largest=255.0)
     (tmp_path / "selected_tags.csv").write_text("name,category\n" + listed)
-    table = tagged(pictures, tmp_path, tagger_threshold=0.0)
+    table = seen_tags(tagged(pictures, tmp_path, tagger_threshold=0.0))
     assert dict(zip(table.tag.astype(str), table.category.astype(str), strict=True)) == expected
 
 
@@ -127,12 +129,12 @@ def test_tagger_tags_become_captions(pictures, tmp_path):
     (tmp_path / "tags.txt").write_text("red\ngreen_fur\nblue\n")
     plan = CaptionPlan(source="tagger", tagger="colours", underscores="kept", drop=["blue"])
     uses = tagged(pictures, tmp_path)
-    frequencies = counted_like(pd.DataFrame({"count": [3], "share": [0.5]}), uses)
-    assert set(frequencies.share) == {2 / 6, 1 / 6}
+    frequencies = counted_tags(uses, np.arange(1, 5))
+    assert set(frequencies.share) == {2 / 4, 1 / 4}
     vocabulary = reduce_vocabulary(frequencies, uses, plan)
     captions = write_captions([1, 2, 3, 4], uses, vocabulary, plan)
     assert captions.caption.tolist() == ["red", "green_fur", "green_fur, red", ""]
-    none = reduce_vocabulary(counted_like(frequencies, uses[:0]), uses[:0], plan)
+    none = reduce_vocabulary(counted_tags(uses[:0], np.arange(1, 5)), uses[:0], plan)
     assert write_captions([1], uses[:0], none, plan).caption.tolist() == [""]
 
 
@@ -174,11 +176,14 @@ def test_excluded_words_and_ratings_that_a_tagger_sees_take_the_picture_out(pict
 
 def test_captions_that_lie_beside_pictures_stay_as_they_are():
     empty = TABLES["captions"].empty()
-    rows = [{"post_id": n, "caption": "wolf", "tags": ["wolf"], "tag_count": 1, "dropped_tags": 3} for n in (1, 2)]
+    rows = [
+        {"post_id": n, "caption": "wolf", "tags": ["wolf"], "priority": ["wolf"], "tag_count": 1, "dropped_tags": 3}
+        for n in (1, 2)
+    ]
     table = pd.DataFrame(rows).astype({"caption": "str"})[list(empty.columns)]
     posts = pd.DataFrame({"post_id": [1, 2], "captions": [["A wolf, in the snow.", "second"], []]})
     found = with_sidecars(table, posts)
     assert TABLES["captions"].problems(found) == []
     assert found.caption.tolist() == ["A wolf, in the snow.", "wolf"]
-    assert found.tags.tolist() == [["A wolf", "in the snow."], ["wolf"]]
+    assert found.tags.tolist() == found.priority.tolist() == [["A wolf", "in the snow."], ["wolf"]]
     assert (found.tag_count.tolist(), found.dropped_tags.tolist()) == ([2, 1], [0, 3])
