@@ -76,11 +76,6 @@ def _files(rows: Any, root: Path, path: str, sha256: str) -> Iterator[str]:
             yield f"{name} is not the file that the table names"
 
 
-def _kept_posts(key: str, stored: Stored) -> Any:
-    posts = stored.table("posts", stored.of_study(key))
-    return posts.post_id[posts.status == "kept"]
-
-
 def posts_are_some(_key: str, frame: pd.DataFrame, _stored: Stored) -> Iterator[str]:
     """A study without a kept post has nothing to train on."""
     if not (frame.status == "kept").any():
@@ -150,11 +145,23 @@ def training_set_is_of_every_post(key: str, frame: pd.DataFrame, stored: Stored)
         yield f"{len(wrong)} posts are kept and out, e.g. {_some(wrong)}"
 
 
-def captions_are_of_every_post(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
-    """Each kept post has its caption, made of tags that the vocabulary keeps."""
-    yield from _differ("captions of posts", frame.post_id, _kept_posts(key, stored))
+def captions_are_of_every_picture(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
+    """Each picture of the plan that its tagger does not refuse has its caption, made of tags that the vocabulary keeps.
+
+    What lies beside a picture may say anything.
+    """
+    from ti_pipeline.tagging.trained import pictures_of_plan
+
+    study, _, part = key.partition("__")
+    posts, source = stored.table("posts", study), stored.study.captions[part].source
+    wanted = set(pictures_of_plan(stored.study, part, stored.table("training_set", study), posts).captioned.tolist())
+    if source == "tagger":  # which of those on which it sees something are refused, is the policy's business
+        wanted -= set(stored.table("tagger_tags", key).post_id) - set(frame.post_id)
+    yield from _differ("captions of posts", frame.post_id, wanted)
+    told = posts.post_id[posts.captions.map(len) > 0] if source == "sidecar" else []
     vocabulary = stored.table("vocabulary", key)
-    unknown = {tag for tags in frame.tags for tag in tags} - set(vocabulary.tag[vocabulary.kept])
+    made = frame.tags[~frame.post_id.isin(told)]
+    unknown = {tag for tags in made for tag in tags} - set(vocabulary.tag[vocabulary.kept])
     if unknown:
         yield f"captions say tags that the vocabulary does not keep: {_some(sorted(unknown))}"
     wrong = frame.post_id[frame.tags.map(len) != frame.tag_count].tolist()
@@ -164,9 +171,12 @@ def captions_are_of_every_post(key: str, frame: pd.DataFrame, stored: Stored) ->
 
 def vocabulary_decides_on_every_tag(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
     """Each tag of the study is decided on, once."""
-    part = key.partition("__")[2]
-    if stored.study.captions[part].source == "e621":
-        yield from _differ("tags", frame.tag, stored.table("tag_frequencies", stored.of_study(key)).tag)
+    from ti_pipeline.tagging.trained import renamed
+
+    plan = stored.study.captions[key.partition("__")[2]]
+    if plan.source != "tagger":
+        of_study = stored.table("tag_frequencies", stored.of_study(key))
+        yield from _differ("tags", frame.tag, renamed(of_study, plan.replace, by="count").tag)
 
 
 def crops_are_of_every_picture(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
@@ -409,10 +419,13 @@ def problems_of_dataset(key: str, stored: Stored) -> Iterator[str]:
     if not entries:
         yield "no picture was exported"
     names = {entry["file_name"] for entry in entries}
-    yield from _differ("pictures", (p.name for p in folder.iterdir() if p.suffix in (".png", ".webp")), names)
+    written = (
+        p for p in folder.rglob("*") if p.suffix in (".png", ".webp")
+    )  # a folder per stage, where there are some
+    yield from _differ("pictures", (path.relative_to(folder).as_posix() for path in written), names)
     for entry in entries:
         caption = (folder / entry["file_name"]).with_suffix(".txt")
-        if not caption.is_file() or caption.read_text(encoding="utf-8") != entry["text"]:
+        if not caption.is_file() or caption.read_text(encoding="utf-8") != (entry["text"] or "\n"):
             yield f"{caption.name} does not say what the list says"
 
 
@@ -426,7 +439,7 @@ PROBLEMS_OF_TABLES: Final[dict[str, tuple[Any, ...]]] = {
     "image_audit": (audit_is_of_every_picture,),
     "training_set": (training_set_is_of_every_post,),
     "vocabulary": (vocabulary_decides_on_every_tag,),
-    "captions": (captions_are_of_every_post,),
+    "captions": (captions_are_of_every_picture,),
     "crops": (crops_are_of_every_picture,),
     "embedding": (embeddings_load, losses_are_whole),
     "evaluation_images": (cells_are_pictures,),

@@ -156,10 +156,6 @@ class Graph:
         return from_arrow(pq.read_table(self.data / "tables" / name / f"{key}.parquet"))
 
 
-# `asset materialize` starts a process for each step; jobs of this project do not, and one can be told not to.
-IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
-
-
 def job_tags(*keys: str) -> list[str]:
     """Return the `--tags` argument of a partition or a range of them."""
     tags: dict[str, Any] = {}

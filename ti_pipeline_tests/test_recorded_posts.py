@@ -7,7 +7,7 @@ import pytest
 
 from ti_pipeline.partitions import SEPARATOR
 from ti_pipeline_tests.emulator import Emulator
-from ti_pipeline_tests.graph import IN_PROCESS, Graph
+from ti_pipeline_tests.graph import Graph
 from ti_pipeline_tests.shared_data import E621, needs_shared
 
 PAGES = ("posts_fluffy_rating-s_limit320.json", "posts_fluffy_rating-s_limit320_page_b2269211.json")
@@ -35,7 +35,7 @@ def recorded() -> list[dict]:
 def materialize(graph: Graph, **config: object) -> None:
     assets = "posts,post_tags,tag_frequencies"
     command = ("asset", "materialize", "-m", "ti_pipeline.definitions", "--select", assets, "--partition", "fluffy")
-    done = graph.run(*command, "--config-json", json.dumps(IN_PROCESS | config))
+    done = graph.run(*command, "--config-json", json.dumps(config))
     assert done.returncode == 0, done.stdout[-4000:]
 
 

@@ -18,7 +18,7 @@ from ti_pipeline.studies import Source
 from ti_pipeline_tests.e621 import dumps
 from ti_pipeline_tests.e621.recorded import post
 from ti_pipeline_tests.e621.scripted import Answer, Request, Scripted
-from ti_pipeline_tests.graph import IN_PROCESS, Graph
+from ti_pipeline_tests.graph import Graph
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +218,7 @@ variants: {x1: {vectors: 8, base: later, steps: 1}}
         environment = {"TI_POSTS_DUMP": str(folder), "TI_E621_URL": site.url, "TI_E621_USERNAME": "tester"}
         graph = Graph.new(folder, {"best": study}, **environment)
         asked = "asset materialize -m ti_pipeline.definitions --select posts --partition best"
-        done = graph.run(*asked.split(), "--config-json", json.dumps(IN_PROCESS))
+        done = graph.run(*asked.split())
     assert done.returncode == 0, done.stdout[-4000:]
     table = graph.table("posts", "best")
     assert set(table.loc[table["status"] == "kept", "post_id"]) == set(FOUND[:20])

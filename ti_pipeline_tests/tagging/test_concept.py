@@ -1,6 +1,5 @@
 """Which tags are the concept's: against the drawn world's truth, by hand, by contrast, and what cannot be told."""
 
-import json
 import random
 
 import numpy as np
@@ -20,7 +19,7 @@ from ti_pipeline.tagging.frequencies import tag_frequencies
 from ti_pipeline.tagging.tokens import clip_tokenizer
 from ti_pipeline.tagging.trained import counted_tags, renamed, replaced
 from ti_pipeline.tagging.vocabulary import VocabularyError, reduce_vocabulary
-from ti_pipeline_tests.graph import IN_PROCESS, Graph
+from ti_pipeline_tests.graph import Graph
 from ti_pipeline_tests.tagging.test_reduction import CHAIN, kept, uses_of, why
 
 AUTO = CaptionPlan(concept="auto")
@@ -186,7 +185,7 @@ def test_a_plan_reads_the_tags_of_its_contrast_in_the_graph(tmp_path):
         tables.write("tag_frequencies", study, tag_frequencies(uses))
 
     def materialize() -> str:
-        chosen = ("--select", "vocabulary", "--partition", "one__own", "--config-json", json.dumps(IN_PROCESS))
+        chosen = ("--select", "vocabulary", "--partition", "one__own")
         return graph.run("asset", "materialize", "-m", "ti_pipeline.definitions", *chosen).stdout
 
     count("one")
