@@ -23,9 +23,10 @@ __all__ = ["PROBLEMS_OF_FILES", "PROBLEMS_OF_TABLES", "Stored", "problems_of_dat
 
 _SHOWN = 5
 # Bounds of scores; `kid`, which has none, is only finite.
-_SHARES, _COSINES = ("match", "probability", "tags"), ("concept", "training", "prompt", "copy")
+_SHARES = ("match", "probability", "tags", "broken")
+_COSINES = ("near", "sameness", "training", "prompt", "copy")
 # What every cell of an axis has, if one has it.
-_OF_EVERY_CELL = ("match", "probability", "concept", "training", "prompt")
+_OF_EVERY_CELL = ("match", "probability", "near", "training", "prompt", "broken")
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,12 @@ def captions_are_of_every_picture(key: str, frame: pd.DataFrame, stored: Stored)
 
 def vocabulary_decides_on_every_tag(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
     """Each tag of the study is decided on, once."""
-    from ti_pipeline.tagging.trained import renamed
+    from ti_pipeline.tagging.trained import replaced
 
     plan = stored.study.captions[key.partition("__")[2]]
     if plan.source != "tagger":
-        of_study = stored.table("tag_frequencies", stored.of_study(key))
-        yield from _differ("tags", frame.tag, renamed(of_study, plan.replace, by="count").tag)
+        uses = replaced(stored.table("post_tags", stored.of_study(key)), plan.replace)
+        yield from _differ("tags", frame.tag, uses.tag.astype("str").unique())
 
 
 def crops_are_of_every_picture(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
@@ -250,17 +251,25 @@ _CELL = ["axis", "value", "seed", "sampler", "steps", "cfg", "size"]
 
 
 def cells_are_pictures(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
-    """Each checkpoint has the same cells; each is the file that the table names, of its size, and shows something."""
+    """Each checkpoint has the same cells of its seeds; each is the file that the table names and shows something.
+
+    In a race some have more seeds than others; all have the first ones.
+    """
     from PIL import Image
+
+    from ti_pipeline.evaluation.suites import first_seeds
 
     if frame.empty:
         yield "there is no cell"
     cells = {name: set(map(tuple, rows[_CELL].to_numpy())) for name, rows in frame.groupby("checkpoint")}
     others = (stored.table("evaluation_images", other)[_CELL] for other in stored.variants_beside(key))
     every = set().union(*cells.values(), *(map(tuple, other.to_numpy()) for other in others))
+    place, first = _CELL.index("seed"), set(first_seeds(stored.study))
     for name, own in cells.items():
-        if own != every:
-            yield f"{name} lacks {len(every - own)} of {len(every)} cells"
+        drawn = {cell[place] for cell in own} | first
+        wanted = {cell for cell in every if cell[place] in drawn}
+        if own != wanted:
+            yield f"{name} lacks {len(wanted - own)} of {len(wanted)} cells"
     yield from _files(frame, stored.root, "path", "sha256")
     known = set(stored.table("embedding", key).sha256)
     strange = sorted(set(frame.checkpoint[~frame.embedding_sha256.isin(known)]))
@@ -297,7 +306,8 @@ def scores_are_of_every_cell(key: str, frame: pd.DataFrame, stored: Stored) -> I
 
     yield from _differ("cells with scores", frame.cell, stored.table("evaluation_images", key).cell)
     counts = frame.pivot_table(index=["metric", "axis"], columns="checkpoint", values="cell", aggfunc="count")
-    uneven = counts[counts.fillna(0).std(axis=1, ddof=0) > 0]
+    counts = counts.fillna(0) / frame.groupby("checkpoint").seed.nunique()
+    uneven = counts[counts.std(axis=1, ddof=0) > 1e-9]
     if len(uneven):
         yield f"checkpoints have different numbers of scores: {_some([' of '.join(place) for place in uneven.index])}"
     for names, low, high in ((_SHARES, 0.0, 1.0), (_COSINES, -1.0, 1.0)):
@@ -329,7 +339,7 @@ def leaderboard_is_of_the_scores(key: str, frame: pd.DataFrame, stored: Stored) 
     """Those that are ranked are those that were scored."""
     names = [f"{key}__{variant}" for variant in stored.study.variants]
     scored = {name for variant in names for name in stored.table("evaluation_scores", variant).checkpoint}
-    yield from _differ("ranked checkpoints", frame.checkpoint, scored)
+    yield from _differ("ranked checkpoints", frame.checkpoint[frame.candidate], scored)
 
 
 def grids_are_there(_key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
