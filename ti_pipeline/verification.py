@@ -147,23 +147,23 @@ def training_set_is_of_every_post(key: str, frame: pd.DataFrame, stored: Stored)
 
 
 def captions_are_of_every_picture(key: str, frame: pd.DataFrame, stored: Stored) -> Iterator[str]:
-    """Each picture that the plan's variants use has its caption, made of tags that the vocabulary keeps.
+    """Each picture of the plan that its tagger does not refuse has its caption, made of tags that the vocabulary keeps.
 
-    But for those that the plan's tagger takes out of training.
+    What lies beside a picture may say anything.
     """
-    from ti_pipeline.tagging.trained import pictures_of
+    from ti_pipeline.tagging.trained import pictures_of_plan
 
-    study, plan = stored.of_study(key), stored.study.captions[key.partition("__")[2]]
-    curations = stored.study.curations_of_plan(key.partition("__")[2])
-    counted = [plan.curation] if plan.curation is not None else curations
-    chosen, posts = stored.table("training_set", study), stored.table("posts", study)
-    wanted = set(pictures_of(chosen, posts, counted=counted, captioned=curations).captioned.tolist())
-    if plan.source == "tagger":
-        wanted &= set(frame.post_id)
-    yield from _differ("captions of pictures", frame.post_id, wanted)
+    study, _, part = key.partition("__")
+    posts, source = stored.table("posts", study), stored.study.captions[part].source
+    wanted = set(pictures_of_plan(stored.study, part, stored.table("training_set", study), posts).captioned.tolist())
+    if source == "tagger":  # which of those on which it sees something are refused, is the policy's business
+        wanted -= set(stored.table("tagger_tags", key).post_id) - set(frame.post_id)
+    yield from _differ("captions of posts", frame.post_id, wanted)
+    told = posts.post_id[posts.captions.map(len) > 0] if source == "sidecar" else []
     vocabulary = stored.table("vocabulary", key)
-    unknown = {tag for tags in frame.tags for tag in tags} - set(vocabulary.tag[vocabulary.kept])
-    if unknown and plan.source != "sidecar":  # what lies beside a picture is the caption as it stands
+    made = frame.tags[~frame.post_id.isin(told)]
+    unknown = {tag for tags in made for tag in tags} - set(vocabulary.tag[vocabulary.kept])
+    if unknown:
         yield f"captions say tags that the vocabulary does not keep: {_some(sorted(unknown))}"
     wrong = frame.post_id[frame.tags.map(len) != frame.tag_count].tolist()
     if wrong:
@@ -175,7 +175,7 @@ def vocabulary_decides_on_every_tag(key: str, frame: pd.DataFrame, stored: Store
     from ti_pipeline.tagging.trained import replaced
 
     plan = stored.study.captions[key.partition("__")[2]]
-    if plan.source == "e621":
+    if plan.source != "tagger":
         uses = replaced(stored.table("post_tags", stored.of_study(key)), plan.replace)
         yield from _differ("tags", frame.tag, uses.tag.astype("str").unique())
 
@@ -429,10 +429,13 @@ def problems_of_dataset(key: str, stored: Stored) -> Iterator[str]:
     if not entries:
         yield "no picture was exported"
     names = {entry["file_name"] for entry in entries}
-    yield from _differ("pictures", (p.name for p in folder.iterdir() if p.suffix in (".png", ".webp")), names)
+    written = (
+        p for p in folder.rglob("*") if p.suffix in (".png", ".webp")
+    )  # a folder per stage, where there are some
+    yield from _differ("pictures", (path.relative_to(folder).as_posix() for path in written), names)
     for entry in entries:
         caption = (folder / entry["file_name"]).with_suffix(".txt")
-        if not caption.is_file() or caption.read_text(encoding="utf-8") != entry["text"]:
+        if not caption.is_file() or caption.read_text(encoding="utf-8") != (entry["text"] or "\n"):
             yield f"{caption.name} does not say what the list says"
 
 

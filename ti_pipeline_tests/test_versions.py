@@ -115,5 +115,5 @@ def test_the_sensor_sees_an_edited_file_once_and_names_a_faulty_one(
 
 
 def test_nothing_is_observed_twice(instance: dg.DagsterInstance) -> None:
-    assert observe(instance, {"demo": STUDIES["demo"]}) == 4 + 3 + 2 + 4  # of the study, plans, crop sets, variants
+    assert observe(instance, {"demo": STUDIES["demo"]}) == 4 + 2 + 2 + 4  # of the study, plans, crop sets, variants
     assert observe(instance, {"demo": STUDIES["demo"]}) == 0

@@ -89,18 +89,17 @@ def _pictures(
 ) -> "Pictures":
     """Return the pictures that a plan is counted on, and those that it writes captions for."""
     from ti_pipeline.schemas import TABLES
-    from ti_pipeline.tagging.trained import pictures_of
+    from ti_pipeline.tagging.trained import pictures_of_plan
 
     name, plan = split(key)
     study = STUDIES[name].study
     trained = study.curations_of_plan(plan)
-    own = study.captions[plan].curation
     chosen = training_set.get(name, TABLES["training_set"].empty())
     if chosen.empty:
         context.log.warning(f"{key}: no training set is made yet, so tags are counted on all kept posts")
-    elif own is None and len(trained) > 1:
+    elif study.captions[plan].curation is None and len(trained) > 1:
         context.log.info(f"{key}: tags are counted on the pictures of {', '.join(trained)} together; see `curation`")
-    return pictures_of(chosen, posts, counted=trained if own is None else [own], captioned=trained)
+    return pictures_of_plan(study, plan, chosen, posts)
 
 
 def _uses(key: str, post_tags: dict[str, pd.DataFrame], tagger_tags: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Pictures", "counted_tags", "pictures_of", "renamed", "replaced"]
+    from ti_pipeline.studies import Study
+
+__all__ = ["Pictures", "counted_tags", "pictures_of", "pictures_of_plan", "renamed", "replaced"]
 
 
 class Pictures(NamedTuple):
@@ -51,6 +53,12 @@ def pictures_of(
     used = training_set[training_set.kept & training_set.curation.isin({*counted, *captioned})]
     trained = used[used.curation.isin(set(counted)) & (used.split == "train")]
     return Pictures(*(np.unique(rows.post_id.to_numpy(dtype=np.int64)) for rows in (used, trained)))
+
+
+def pictures_of_plan(study: Study, plan: str, training_set: pd.DataFrame, posts: pd.DataFrame) -> Pictures:
+    """Return the pictures of a study's caption plan: those of its variants' curations, counted on `curation` if set."""
+    trained, own = study.curations_of_plan(plan), study.captions[plan].curation
+    return pictures_of(training_set, posts, counted=trained if own is None else [own], captioned=trained)
 
 
 def replaced(post_tags: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:

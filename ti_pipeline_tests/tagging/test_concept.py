@@ -10,6 +10,8 @@ from upath import UPath
 
 from ti_pipeline.demo.posts import demo_catalog
 from ti_pipeline.demo.world import CONCEPTS, random_attributes
+from ti_pipeline.e621.policy import ContentPolicy
+from ti_pipeline.e621.records import posts_table
 from ti_pipeline.io_managers import Tables
 from ti_pipeline.schemas import TABLES
 from ti_pipeline.studies import CaptionPlan, Study, Variant
@@ -19,6 +21,7 @@ from ti_pipeline.tagging.frequencies import tag_frequencies
 from ti_pipeline.tagging.tokens import clip_tokenizer
 from ti_pipeline.tagging.trained import counted_tags, renamed, replaced
 from ti_pipeline.tagging.vocabulary import VocabularyError, reduce_vocabulary
+from ti_pipeline_tests.e621.recorded import post
 from ti_pipeline_tests.graph import Graph
 from ti_pipeline_tests.tagging.test_reduction import CHAIN, kept, uses_of, why
 
@@ -183,6 +186,9 @@ def test_a_plan_reads_the_tags_of_its_contrast_in_the_graph(tmp_path):
         uses = drawn(concepts[study])
         tables.write("post_tags", study, uses)
         tables.write("tag_frequencies", study, tag_frequencies(uses))
+        tables.write(
+            "posts", study, posts_table([post(number) for number in sorted(set(uses.post_id))], ContentPolicy())
+        )
 
     def materialize() -> str:
         chosen = ("--select", "vocabulary", "--partition", "one__own")
