@@ -402,13 +402,13 @@ def _attribution(key: str, release: Path, stored: Stored) -> Iterator[str]:
     from ti_pipeline.publishing.attribution import curations_of
 
     board = stored.table("leaderboard", key)
-    best = board[(board.axis == "overall") & board.best]
+    first = board[(board.axis == "overall") & (board["rank"] == 1)]  # released also where nothing was learned
     path = release / "attribution.csv"
-    if best.empty or not path.is_file():
+    if first.empty or not path.is_file():
         yield f"{release.name} has no attribution"
         return
     chosen = stored.table("training_set", key)
-    used = chosen[chosen.kept & chosen.curation.isin(curations_of(stored.study, [best.variant.iloc[0]]))]
+    used = chosen[chosen.kept & chosen.curation.isin(curations_of(stored.study, [first.variant.iloc[0]]))]
     lacks = set(used.post_id) - set(pd.read_csv(path).post_id)
     if lacks:
         yield f"{release.name} does not attribute {len(lacks)} pictures, e.g. post {_some(sorted(lacks))}"

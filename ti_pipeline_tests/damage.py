@@ -140,14 +140,16 @@ _gone("evaluation_grids", "its other file gone", "webp_path")
 
 @damage("crops")
 def another_picture(data: Data) -> None:
-    size = Image.open(data.file("crops")).size
+    with Image.open(data.file("crops")) as picture:
+        size = picture.size
     Image.new("RGB", size, "red").save(data.file("crops"))
 
 
 @damage("evaluation_images")
 def a_black_cell(data: Data) -> None:
     path = data.file("evaluation_images")
-    size = Image.open(path).size
+    with Image.open(path) as picture:
+        size = picture.size
     Image.new("RGB", size).save(path)
 
 

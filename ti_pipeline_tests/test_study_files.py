@@ -165,8 +165,8 @@ FAULTS = {
         ["leaderboard"],
     ),
     "axis named like the leaderboard's likeness": (
-        GOOD + f'evaluation:\n  axes:\n    concept: {{prompt: "[name], cat", values: [cat]}} {HERE}\n',
-        "evaluation.axes.concept",
+        GOOD + f'evaluation:\n  axes:\n    likeness: {{prompt: "[name], cat", values: [cat]}} {HERE}\n',
+        "evaluation.axes.likeness",
         ["leaderboard"],
     ),
     "axis without values": (
@@ -456,17 +456,16 @@ def test_clip_words_are_exactly_the_words_of_the_vocabulary():
     assert clip_words() == {word for word in vocabulary if re.fullmatch("[a-z0-9]+", word)}
 
 
-def test_loading_the_shipped_studies_is_quick():
+def test_loading_the_shipped_studies_is_little_work():
+    """Every command begins with it. Calls are counted, not seconds: those depend on the machine and on what else runs."""
     code = (
-        "import time, pydantic, yaml; from ti_pipeline import study_files as f, studies;"
-        "t = time.process_time(); f.load_studies(f.study_folders()); print(time.process_time() - t)"
+        "import sys, pydantic, yaml; from ti_pipeline import study_files as f, studies; calls = [0]\n"
+        "def count(frame, event, value): calls[0] += event == 'call'\n"
+        "sys.setprofile(count); f.load_studies(f.study_folders()); sys.setprofile(None); print(calls[0])"
     )
     environment = {key: value for key, value in os.environ.items() if key != "TI_STUDIES"}
-    runs = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment).stdout)
-        for _ in range(2)
-    ]
-    assert min(runs) < 0.15
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    assert int(done.stdout) < 200_000
 
 
 def test_loading_imports_nothing_heavy():
