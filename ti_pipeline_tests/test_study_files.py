@@ -457,7 +457,7 @@ def test_clip_words_are_exactly_the_words_of_the_vocabulary():
 
 
 def test_loading_the_shipped_studies_is_little_work():
-    """Every command begins with it. Calls are counted, not seconds: those depend on the machine and on what else runs."""
+    """Every command begins with it. Calls are counted, not seconds: those depend on what else the machine does."""
     code = (
         "import sys, pydantic, yaml; from ti_pipeline import study_files as f, studies; calls = [0]\n"
         "def count(frame, event, value): calls[0] += event == 'call'\n"
