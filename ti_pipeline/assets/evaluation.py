@@ -176,6 +176,7 @@ def reference_images(
             ranking=tag_frequencies,
             implications=tag_implications,
             seeds=sorted({int(seed) for images in evaluation_images.values() for seed in images.seed.unique()}),
+            variants={split(key).part for key in evaluation_images},
             root=root,
             progress=LogProgress(context),
         )

@@ -12,7 +12,7 @@ from ti_pipeline.evaluation import runs
 from ti_pipeline.evaluation.references import Group, groups_of, reference_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -38,6 +38,7 @@ def render_references(
     ranking: pd.DataFrame,
     implications: pd.DataFrame | None,
     seeds: Sequence[int] = (),
+    variants: Collection[str] = (),
     root: Path,
     progress: Progress | None = None,
     bases: dict[str, Base] | None = None,
@@ -45,7 +46,8 @@ def render_references(
     """Draw what is not there yet and return the `reference_images` table of all base models that variants use.
 
     `ranking` is the study's `tag_frequencies`, `implications` the catalog's; `seeds` are those that any variant was
-    drawn with (if none is named, those that all are drawn with). Raises what `runs.render_variants` raises.
+    drawn with (if none is named, those that all are drawn with); `variants` those that were evaluated (else all): the
+    base of another may not even be there yet. Raises what `runs.render_variants` raises.
     """
     import pandas as pd
 
@@ -55,7 +57,8 @@ def render_references(
     axes = axes_of(study, ranking, implications)
     drawn = list(seeds) or first_seeds(study)
     planned = {}
-    for name in dict.fromkeys(group.base for group in groups_of(study)):
+    evaluated = set(variants) or set(study.variants)
+    for name in dict.fromkeys(group.base for group in groups_of(study) if evaluated & set(group.variants)):
         base = runs.base_of(loaded, name)
         others = {other: sha256 for other, (_, sha256) in base.others.items()}
         options: dict[str, Any] = {"axes": axes, "others": others, "precision": base.precision}
@@ -83,7 +86,12 @@ def score_references(
     """
     import pandas as pd
 
-    groups = [group for group in groups_of(loaded.study) if all(name in crops for name in group.crops)]
+    there = {(base, skip) for base, skip in zip(images.base, images.clip_skip, strict=True)}
+    groups = [
+        group
+        for group in groups_of(loaded.study)
+        if all(name in crops for name in group.crops) and any((group.base, skip) in there for skip in group.clip_skips)
+    ]
     tables = [_scored(loaded, group, images, crops, root, progress) for group in groups]
     return pd.concat(tables, ignore_index=True)
 
