@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ti_pipeline.evaluation import grids
-from ti_pipeline.evaluation.grid_plans import plan_grids, with_versions
+from ti_pipeline.evaluation.grid_plans import best_steps, plan_grids, with_versions
 from ti_pipeline.evaluation.grids import Labels, Layout, draw_grid, layout_of, row_label, write_grids
 from ti_pipeline.evaluation.infotext import infotext, parse_infotext, write_png
 from ti_pipeline.evaluation.suites import SuiteError
@@ -268,22 +268,32 @@ def test_row_labels_count_mismatches_of_their_own_grid(tmp_path: Path) -> None:
 
 
 def test_scores_stand_under_the_cells_when_a_grid_asks_for_them(tmp_path: Path) -> None:
-    of, pictures = study(grids=[{"scores": ["match", "concept"]}]), images(tmp_path)
+    of, pictures = study(grids=[{"scores": ["match", "likeness"]}]), images(tmp_path)
     scores = pd.concat(
         [
             pictures.assign(metric="match", score=[0.0, 1.0] * 4, read_as=["bear", "lion"] * 4),
-            pictures.assign(metric="concept", score=0.754, read_as=None),
+            pictures.assign(metric="likeness", score=0.754, read_as=None),
         ]
     )
     plan = next(plan_grids(of, pictures))
     found = grids._labels(plan, "t", scores)
-    assert found.notes == [["seen: bear · concept 0.75", "right · concept 0.75"]] * 2
+    assert found.notes == [["seen: bear · likeness 0.75", "right · likeness 0.75"]] * 2
     plain = write(of, pictures, tmp_path)
     with Image.open(tmp_path / plain.path[0]) as grid:
         height = grid.height
     noted = write(of, pictures, tmp_path, scores=scores)
     with Image.open(tmp_path / noted.path[0]) as grid:
         assert grid.height > height
+
+
+def test_variants_show_their_best_below_the_references(tmp_path: Path) -> None:
+    of, pictures = study(grids=[{"y": "variant"}]), images(tmp_path)
+    bare = pictures[pictures.checkpoint == "v8-100"].assign(variant="", checkpoint="no embedding", step=0)
+    plan = next(plan_grids(of, pictures, best={"v8": 100}, references=bare))
+    assert plan.rows == ["no embedding", "v8-100", "v16-200"]
+    board = pd.DataFrame({"axis": "overall", "variant": ["v16", "v8", "v8", ""], "step": [200, 100, 200, 0]})
+    board = board.assign(rank=[1, 2, 3, None], candidate=[True, True, True, False])
+    assert best_steps(board) == {"v16": 200, "v8": 100}
 
 
 def test_a_missing_picture_is_counted_and_old_grids_go(tmp_path: Path) -> None:

@@ -126,7 +126,9 @@ def test_scores_are_used_again_only_while_pictures_and_scorer_are_the_same(
 
 def test_grids_of_a_study_need_its_own_pictures(base_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TableError, match="run the job evaluate"):
-        runs.write_study_grids(loaded(base_folder, AXES), {}, [], root=tmp_path, folder="grids")
+        runs.write_study_grids(
+            loaded(base_folder, AXES), {}, [], best={}, references=pd.DataFrame(), root=tmp_path, folder="grids"
+        )
 
 
 def test_grids_are_dated_by_their_newest_picture(base_folder: Path, tmp_path: Path) -> None:
@@ -134,8 +136,10 @@ def test_grids_are_dated_by_their_newest_picture(base_folder: Path, tmp_path: Pa
     table = render(of, trained(tmp_path), tmp_path)["s__v"]
     for path, day in zip(table.path, (1_000_000_000, 1_100_000_000), strict=True):  # 2001-09-09, 2004-11-09
         os.utime(tmp_path / path, (day, day))
-    scores = TABLES["evaluation_scores"].empty()
-    found = runs.write_study_grids(of, {("s", "v"): table}, [scores], root=tmp_path, folder="grids")
+    scores, bare = TABLES["evaluation_scores"].empty(), TABLES["reference_images"].empty()
+    found = runs.write_study_grids(
+        of, {("s", "v"): table}, [scores], best={}, references=bare, root=tmp_path, folder="grids"
+    )
     with Image.open(tmp_path / found.path[0]) as grid:
         assert grid.info["Title"] == "s · sky · seed 6 · DDIM, 1 steps, CFG 7 · 64 px · base b · 2004-11-09"
         assert (

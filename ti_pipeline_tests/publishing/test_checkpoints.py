@@ -106,12 +106,13 @@ def test_all_forms_of_a_checkpoint_are_sent_and_no_others(tmp_path):
     box = outbox(tmp_path / "v2", shelf.url)
     for step in (1, 10):  # v2-1 begins as v2-10 does
         write(box.folder, step)
-    (box.folder / "other").mkdir()
-    (box.folder / "other" / "v2-1.safetensors").write_bytes(b"for another program")
+    for folder, what in (("diffusers", b"for another program"), ("earlier", b"of another training")):
+        (box.folder / folder).mkdir()
+        (box.folder / folder / "v2-1.safetensors").write_bytes(what)
     (box.folder / "state.pt").write_bytes(b"to go on from")
     assert publish_checkpoints(box, ["v2-1"]) == 4
     names = {name.removeprefix(f"{PLACE}/") for name in shelf.contents()}
-    assert names == {"attribution.csv", "v2-1.pt", "v2-1.safetensors", "other/v2-1.safetensors"}
+    assert names == {"attribution.csv", "v2-1.pt", "v2-1.safetensors", "diffusers/v2-1.safetensors"}
 
 
 def test_a_lost_connection_is_told_and_made_good_later(bucket, tmp_path):

@@ -196,7 +196,7 @@ def test_on_paper_nothing_is_folded_and_no_picture_waits(visit):
 
 
 def test_every_control_has_a_name(visit):
-    page = visit().page
+    page = visit().unfolded()
     for control in page.locator("select, button, input").all():
         label = control.evaluate("e => (e.labels[0]?.innerText || '') + (e.ariaLabel || '') + (e.innerText || '')")
         assert label.strip()

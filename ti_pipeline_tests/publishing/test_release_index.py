@@ -73,7 +73,8 @@ def test_a_removed_release_stays_in_the_index(results, folder):
 
 
 def test_releases_made_at_once_all_get_their_line(results, folder):
-    made = [write_release(dataclasses.replace(results, study_text=f"# {n}\n"), folder) for n in range(6)]
+    boards = [results.leaderboard.assign(score=results.leaderboard.score - 0.01 * n) for n in range(6)]
+    made = [write_release(dataclasses.replace(results, leaderboard=board), folder) for board in boards]
     threads = [threading.Thread(target=add_to_index, args=(results, one)) for one in made]
     for thread in threads:
         thread.start()

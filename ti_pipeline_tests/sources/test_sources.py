@@ -51,7 +51,9 @@ def test_e621(tmp_path):
         assert found(query="wolf", limit=4) == [30, 27, 24, 21]
         assert found(query="wolf", limit=3, ratings=["s", "q"]) == [30, 28, 27]
         assert found(query="wolf", limit=3, ratings=["s", "q", "e"]) == [30, 29, 28]
-        assert found(query="wolf rating:q", limit=2) == [28, 25]  # what was written stands; the policy drops them
+        with pytest.raises(SourceError, match=r"source\.query leaves no rating"):  # the study allows s alone
+            found(query="wolf rating:q", limit=2)
+        assert found(query="wolf rating:q", limit=2, ratings=["s", "q"]) == [28, 25]
         with pytest.raises(SourceError, match=r"source\.query.*no posts"):
             found(query="fox")
 
